@@ -1,0 +1,41 @@
+"""Image super-resolution with HAT, the Hybrid Attention Transformer (arXiv 2205.04437, 2309.05239).
+
+The public names are resolved on first use (PEP 562), so that importing `hat_sr`, and with it the command line,
+does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hat_sr.evaluate.metrics import psnr, ssim
+    from hat_sr.inference.upscaler import Upscaler
+    from hat_sr.model.checkpoint import save_model
+    from hat_sr.model.config import PRESETS, HATConfig
+    from hat_sr.model.hat import HAT
+    from hat_sr.model.zoo import load_model
+
+__version__ = "0.1.0"
+
+__all__ = ["HAT", "PRESETS", "HATConfig", "Upscaler", "__version__", "load_model", "psnr", "save_model", "ssim"]
+
+_HOME = {
+    "HAT": "hat_sr.model.hat",
+    "HATConfig": "hat_sr.model.config",
+    "PRESETS": "hat_sr.model.config",
+    "Upscaler": "hat_sr.inference.upscaler",
+    "load_model": "hat_sr.model.zoo",
+    "psnr": "hat_sr.evaluate.metrics",
+    "save_model": "hat_sr.model.checkpoint",
+    "ssim": "hat_sr.evaluate.metrics",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hat_sr' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Scores that can be compared with published tables: metrics, benchmark folders, reports."""

@@ -1,0 +1,172 @@
+"""Benchmark folders: which file is the ground truth, and which its low-resolution partner.
+
+Layouts that are understood, for a scale of 4 (names without regard to case, images sorted by name)::
+
+    Set5/*.png                                  ground truth only
+    Set5/GT/*.png                               or HR/ or original/
+    Set5/LRbic_matlab_new/X4/*.png              any folder whose name starts with LR, and in it X4
+    Set5/LR_x4/*.png                            or a folder LR… that ends in x4
+    Set5/LR/*.png                               or LR alone, whatever the scale
+
+A partner has the name of its ground truth, with or without `x4` or `_x4` behind it.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hat_sr.errors import DataError
+from hat_sr.image.resize import Border
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+_HR_FOLDERS = ("gt", "hr", "original")
+_MADE: dict[str, Border] = {"mirror": "mirror", "clamp": "clamp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One image of a benchmark."""
+
+    name: str
+    """The ground truth's file name without its suffix."""
+    hr: Path
+    """The ground truth."""
+    lr: Path | None
+    """The low-resolution file, or None where it is made from the ground truth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A benchmark folder at one scale, as `find_datasets` found it."""
+
+    name: str
+    scale: int
+    pairs: tuple[Pair, ...]
+    border: Border | None
+    """Border rule of the bicubic that makes the low-resolution images, or None where they are read."""
+    lr_source: str
+    """Where the low-resolution images come from, as a phrase for people."""
+
+
+def find_datasets(folder: Path, scale: int, *, lr: str = "auto") -> tuple[Dataset, ...]:
+    """Find the benchmark that `folder` is, or all those that its subfolders are.
+
+    scale: at least 1. lr says where the low-resolution images come from:
+
+    - `auto`: read from the one LR folder of that scale. Folders named …_old are passed over: they hold images of older
+      MATLAB releases, with clamped borders, which today's tables do not use. Without an LR folder, as `mirror`.
+    - `mirror`, `clamp`: made from the ground truth by MATLAB's bicubic, with that border.
+    - a folder's name, such as `LRbic_matlab_old`: read from there.
+
+    Raises DataError, naming the files, if there is no image, a file has no partner, or the choice is not clear.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder: give the folder of a benchmark, or one that holds several")
+    if scale < 1:
+        raise DataError(f"the scale must be at least 1, got {scale}")
+    sets = [folder] if _hr_images(folder) else [sub for sub in _folders(folder) if _hr_images(sub)]
+    if not sets:
+        raise DataError(
+            f"no images in {folder}: put ground-truth images there or in a subfolder GT, HR or original "
+            f"(accepted: {' '.join(sorted(IMAGE_SUFFIXES))})"
+        )
+    return tuple(_dataset(sub, scale, lr) for sub in sets)
+
+
+def _dataset(folder: Path, scale: int, lr: str) -> Dataset:
+    hr_images = _hr_images(folder)
+    _by_stem(hr_images)
+    lr_folder = None if lr in _MADE else _lr_folder(folder, scale, lr)
+    if lr_folder is None:
+        border = _MADE.get(lr, "mirror")
+        return Dataset(
+            name=folder.resolve().name,
+            scale=scale,
+            pairs=tuple(Pair(name=hr.stem, hr=hr, lr=None) for hr in hr_images),
+            border=border,
+            lr_source=f"made from the ground truth by MATLAB's bicubic, {border} border",
+        )
+    return Dataset(
+        name=folder.resolve().name,
+        scale=scale,
+        pairs=_pairs(hr_images, lr_folder, scale),
+        border=None,
+        lr_source=f"read from {lr_folder.relative_to(folder).as_posix()}",
+    )
+
+
+def _hr_images(folder: Path) -> list[Path]:
+    for sub in _folders(folder):
+        if sub.name.lower() in _HR_FOLDERS:
+            return _images(sub)
+    return _images(folder)
+
+
+def _lr_folder(folder: Path, scale: int, lr: str) -> Path | None:
+    """The LR folder to read, or None if there is none and none was named."""
+    candidates = {}
+    for sub in _folders(folder):
+        name = sub.name.lower()
+        scaled = [inner for inner in _folders(sub) if inner.name.lower() == f"x{scale}"]
+        if not name.startswith("lr"):
+            continue
+        if scaled:
+            candidates[sub.name] = scaled[0]
+        elif re.search(rf"x{scale}$", name) or (name == "lr" and _images(sub)):
+            candidates[sub.name] = sub
+    if lr != "auto":
+        if lr not in candidates:
+            raise DataError(
+                f"no low-resolution images {lr!r} for ×{scale} in {folder}: choose auto, mirror, clamp"
+                + "".join(f", {name}" for name in candidates)
+            )
+        return candidates[lr]
+    usable = [path for name, path in candidates.items() if not name.lower().endswith("_old")]
+    if len(usable) > 1:
+        names = ", ".join(name for name, path in candidates.items() if path in usable)
+        raise DataError(f"several folders hold low-resolution images for ×{scale} in {folder}: choose one of {names}")
+    return usable[0] if usable else None
+
+
+def _pairs(hr_images: list[Path], lr_folder: Path, scale: int) -> tuple[Pair, ...]:
+    left = _by_stem(_images(lr_folder))
+    pairs, missing = [], []
+    for hr in hr_images:
+        stem = hr.stem.lower()
+        found = [name for name in (stem, f"{stem}x{scale}", f"{stem}_x{scale}") if name in left]
+        if found:
+            pairs.append(Pair(name=hr.stem, hr=hr, lr=left.pop(found[0])))
+        else:
+            missing.append(hr.name)
+    if missing:
+        raise DataError(f"no low-resolution partner in {lr_folder} for {_listed(missing)}: add or remove the files")
+    if left:
+        names = [path.name for path in left.values()]
+        raise DataError(f"no ground truth for {_listed(names)} of {lr_folder}: add or remove the files")
+    return tuple(pairs)
+
+
+def _by_stem(images: list[Path]) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for path in images:
+        other = stems.setdefault(path.stem.lower(), path)
+        if other is not path:
+            raise DataError(f"{other.name} and {path.name} in {path.parent} have one name: keep one of them")
+    return stems
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )

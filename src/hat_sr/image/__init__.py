@@ -1,0 +1,1 @@
+"""Images: files to pixels, pixels to tensors, and the resizing and colour arithmetic between them."""

@@ -1,0 +1,144 @@
+"""The kinds of file written, what each can hold, and a picture made to fit."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from hat_sr.errors import ImageError
+from hat_sr.image.color import srgb_decode, srgb_encode
+from hat_sr.image.convert import to_pixels, to_tensor
+from hat_sr.image.icc import icc_fits
+from hat_sr.image.pixels import Image
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One kind of file: OpenImageIO's name for it, its suffixes, and what it holds. `max_side` in pixels."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    max_side: int
+    alpha: bool = True
+    gray: bool = True
+    gray_alpha: bool = True
+    icc: bool = True
+    blocks: bool = False
+    """Carries EXIF and XMP as whole blocks."""
+
+
+_ALL = ("uint8", "uint16", "float16", "float32")
+FORMATS = (
+    Format(
+        name="jpeg",
+        suffixes=(".jpg", ".jpeg"),
+        dtypes=_ALL[:1],
+        max_side=65500,
+        alpha=False,
+        gray_alpha=False,
+        blocks=True,
+    ),
+    Format(name="png", suffixes=(".png",), dtypes=_ALL[:2], max_side=1 << 20, blocks=True),
+    Format(name="tiff", suffixes=(".tif", ".tiff"), dtypes=_ALL, max_side=1 << 20),
+    Format(
+        name="webp", suffixes=(".webp",), dtypes=_ALL[:1], max_side=16383, gray=False, gray_alpha=False, blocks=True
+    ),
+    # OpenImageIO writes four channels into BMP, but other readers take the fourth for padding.
+    Format(name="bmp", suffixes=(".bmp",), dtypes=_ALL[:1], max_side=1 << 16, alpha=False, gray_alpha=False, icc=False),
+    Format(name="openexr", suffixes=(".exr",), dtypes=_ALL[2:], max_side=1 << 20, icc=False),
+)
+WRITABLE_SUFFIXES = tuple(suffix for kind in FORMATS for suffix in kind.suffixes)
+
+
+def format_for(path: Path) -> Format:
+    """The kind of file that the name asks for. Raises ImageError for a suffix that is not written."""
+    for kind in FORMATS:
+        if path.suffix.lower() in kind.suffixes:
+            return kind
+    what = f"cannot write {path.suffix}" if path.suffix else "the name has no suffix to say what to write"
+    raise ImageError(f"{path}: {what}; use one of {' '.join(WRITABLE_SUFFIXES)}")
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Raise ImageError if a picture of `height` × `width` pixels cannot be written under that name."""
+    kind = format_for(path)
+    if max(height, width) > kind.max_side:
+        fits = " ".join(other.suffixes[0] for other in FORMATS if other.max_side >= max(height, width))
+        raise ImageError(
+            f"{path}: {width}×{height} pixels, and {kind.suffixes[0]} holds up to {kind.max_side} a side; "
+            + (f"use one of {fits}" if fits else "make it smaller")
+        )
+
+
+def fit(image: Image, kind: Format, *, name: str) -> Image:
+    """The picture as `kind` can hold it, with a warning (naming the file `name`) for each loss.
+
+    Depth is kept, or becomes the nearest one there is. Integer files other than PNG with a linear tag are encoded for
+    display, so light is encoded by sRGB and clipped at white there; EXR is linear, so the rest is decoded there.
+    Transparency is laid on white where there is no alpha. Gray becomes RGB where there is no gray.
+    """
+    dtype = _nearest_dtype(image.pixels.dtype.name, kind)
+    if kind.name == "openexr":
+        linear = True
+    elif dtype.startswith("float"):
+        linear = image.linear
+    else:
+        linear = image.linear and kind.name == "png" and image.pixels.dtype.kind == "u"
+    flatten = image.alpha is not None and not kind.alpha
+    if dtype != image.pixels.dtype.name or linear != image.linear or flatten:
+        image = _converted(image, dtype, linear=linear, flatten=flatten, name=name)
+    return _with_icc_that_fits(_with_channels_that_fit(image, kind), kind, name=name)
+
+
+def _nearest_dtype(dtype: str, kind: Format) -> str:
+    if dtype in kind.dtypes:
+        return dtype
+    if kind.name == "openexr":  # a half has 11 bits: enough for 8, not for 16
+        return "float16" if dtype == "uint8" else "float32"
+    return kind.dtypes[-1]
+
+
+def _converted(image: Image, dtype: str, *, linear: bool, flatten: bool, name: str) -> Image:
+    color = to_tensor(image.color)
+    alpha = None if image.alpha is None else to_tensor(image.alpha)
+    if dtype != image.pixels.dtype.name and dtype.startswith("uint"):
+        _log.warning("%s: %s pixels are written as %s", name, image.pixels.dtype, dtype)
+    if dtype.startswith("uint") and bool(((color < 0) | (color > 1)).any()):
+        _log.warning("%s: values outside black and white are clipped", name)
+        color = color.clamp(0, 1)
+    if image.linear and not linear:
+        color = srgb_encode(color)
+    elif linear and not image.linear:
+        color = srgb_decode(color)
+    if flatten and alpha is not None:
+        if bool((alpha < 1).any()):
+            _log.warning("%s: transparency is laid on white", name)
+            color = color * alpha + (1 - alpha)
+        alpha = None
+    metadata = image.metadata
+    if linear != image.linear and metadata.icc is not None:
+        _log.warning("%s: the colour profile does not fit any more and is dropped", name)
+        metadata = replace(metadata, icc=None)
+    pixels = to_pixels(color if alpha is None else torch.cat([color, alpha], dim=1), dtype)
+    return Image(pixels, linear=linear, metadata=metadata)
+
+
+def _with_channels_that_fit(image: Image, kind: Format) -> Image:
+    channels = image.pixels.shape[2]
+    if channels == 1 and not kind.gray:
+        return replace(image, pixels=image.pixels[..., [0, 0, 0]])
+    if channels == 2 and not kind.gray_alpha:
+        return replace(image, pixels=image.pixels[..., [0, 0, 0, 1]])
+    return image
+
+
+def _with_icc_that_fits(image: Image, kind: Format, *, name: str) -> Image:
+    icc = image.metadata.icc
+    if icc is None or (kind.icc and icc_fits(icc, image.pixels.shape[2])):
+        return image
+    _log.warning("%s: the colour profile cannot be kept in this kind of file and is dropped", name)
+    return replace(image, metadata=replace(image.metadata, icc=None))

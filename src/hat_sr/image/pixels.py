@@ -1,0 +1,74 @@
+"""The picture that goes in and comes out: pixels as the file has them, and what the file says about them."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hat_sr.errors import InputError
+
+Pixels: TypeAlias = NDArray[np.generic]
+"""HWC, uint8 (0…255), uint16 (0…65535), float16 or float32 (black 0, white 1, more is brighter than white)."""
+
+DTYPES = ("uint8", "uint16", "float16", "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a file says about its pixels, apart from the pixels.
+
+    `icc` is a colour profile that fits the pixels. `exif` (from its TIFF header on) and `xmp` are whole blocks, as
+    JPEG, PNG and WebP carry them, without thumbnail and for pixels already upright. `attributes` are the rest as
+    OpenImageIO names them: (name, type, value), such as ("XResolution", "float", 300.0).
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    attributes: tuple[tuple[str, str, object], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Pixels and their metadata, the right way up.
+
+    `pixels`: HWC; 1 channel is gray, 2 gray + alpha, 3 RGB, 4 RGBA; alpha is unassociated (colours are not multiplied
+    by it). `linear`: values are proportional to light, not encoded for display as sRGB is.
+    Raises InputError for another shape or dtype, no pixels at all, or a NaN or an infinity among them.
+    """
+
+    pixels: Pixels
+    linear: bool = False
+    metadata: Metadata = field(default_factory=Metadata)
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if len(shape) != 3 or not 1 <= shape[2] <= 4 or 0 in shape:
+            raise InputError(f"pixels of shape {shape}: (height, width, 1 to 4 channels) is accepted, none of them 0")
+        if dtype.name not in DTYPES:
+            raise InputError(f"pixels of type {dtype}: {', '.join(DTYPES)} are accepted")
+        if dtype.kind == "f":
+            num_bad = self.pixels.size - int(np.isfinite(self.pixels.astype(np.float32)).sum())
+            if num_bad:
+                raise InputError(f"{num_bad} of {self.pixels.size} values are NaN or infinite: mend them first")
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def color(self) -> Pixels:
+        """The pixels without alpha: HW1 gray or HW3 RGB."""
+        return self.pixels[..., : 1 if self.pixels.shape[2] < 3 else 3]
+
+    @property
+    def alpha(self) -> Pixels | None:
+        """The alpha channel, HW1, or None where there is none."""
+        return self.pixels[..., -1:] if self.pixels.shape[2] in (2, 4) else None

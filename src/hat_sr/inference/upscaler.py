@@ -1,0 +1,213 @@
+"""`Upscaler`: a HAT as an Upscale for images of any size, within the memory there is."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from hat_sr.errors import ConfigError, InputError
+from hat_sr.inference.device import Precision, find_device, find_dtype, prepared
+from hat_sr.inference.ensemble import self_ensemble
+from hat_sr.inference.memory import bytes_per_pixel, is_out_of_memory, largest_square, memory_budget
+from hat_sr.inference.pad import padded
+from hat_sr.inference.tiling import plan_axis, smallest_tile_size, tiled
+from hat_sr.inference.upscale import Upscale
+
+if TYPE_CHECKING:
+    from hat_sr.model.hat import HAT
+
+__all__ = ["Plan", "Precision", "Progress", "Upscale", "Upscaler"]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called after each forward pass with how many are done and how many there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How an image will be run. str() of it is a phrase for people."""
+
+    tile_size: int | None
+    """Largest side of a tile in LR pixels, context included; None if the image is run whole."""
+    num_rows: int
+    num_columns: int
+    num_views: int
+    """8 with self-ensemble, else 1."""
+
+    @property
+    def num_forwards(self) -> int:
+        """Forward passes in all."""
+        return self.num_rows * self.num_columns * self.num_views
+
+    def __str__(self) -> str:
+        num_tiles = self.num_rows * self.num_columns
+        text = "whole image" if num_tiles == 1 else f"{num_tiles} tiles of up to {self.tile_size} pixels a side"
+        return text if self.num_views == 1 else f"{text}, {self.num_views} views"
+
+
+class Upscaler:
+    """Runs a HAT on images of any size: padding, tiles if need be, self-ensemble, device and precision.
+
+    model: is copied if another device, precision or mode (eval) is needed, and never changed.
+    tile: "auto" runs the image whole if the estimated memory allows, else in the largest tiles that fit, and takes
+        smaller ones if memory runs out all the same; "off" always runs it whole; a number is the largest side of a tile
+        in LR pixels, context included (rounded down to a multiple of window_size).
+    precision: "auto" is fp32, except fp16 on CUDA. If a result of fp16 or bf16 is not finite, it and all later ones
+        are computed in fp32, with a warning in the log.
+    self_ensemble: mean over the eight flips and turns; eight times the work.
+    device: where to compute; "auto" is the accelerator torch finds (CUDA, MPS, XPU), else the CPU.
+
+    Raises ConfigError for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        model: "HAT",
+        *,
+        tile: int | Literal["auto", "off"] = "auto",
+        precision: Precision = "auto",
+        self_ensemble: bool = False,
+        device: str | torch.device = "auto",
+    ) -> None:
+        self._config = model.config
+        window_size = self._config.window_size
+        self._context = {"tile_pad": 2 * window_size, "blend_size": window_size, "align": window_size}
+        self._smallest_tile = smallest_tile_size(**self._context)
+        self._tile = self._checked_tile(tile)
+        self._self_ensemble = self_ensemble
+        self._device = find_device(device)
+        self._dtype = find_dtype(precision, self._device)
+        self._source = model
+        self._model = prepared(model, self._device, self._dtype)
+
+    @property
+    def scale(self) -> int:
+        """Factor between input and output sides."""
+        return self._config.upscale
+
+    @property
+    def in_chans(self) -> int:
+        """Image channels, in and out."""
+        return self._config.in_chans
+
+    @property
+    def device(self) -> torch.device:
+        """Where forward passes run."""
+        return self._device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What forward passes compute in."""
+        return self._dtype
+
+    def plan(self, height: int, width: int, *, batch_size: int = 1) -> Plan:
+        """How an image of this size would be run now: with "auto" the answer depends on the memory that is free."""
+        tile = self._automatic_tile(height, width, batch_size) if self._tile == "auto" else self._tile
+        if tile == "off" or max(height, width) <= tile:
+            return self._plan(None, height, width)
+        return self._plan(tile, height, width)
+
+    def __call__(self, x: Tensor, *, progress: Progress | None = None) -> Tensor:
+        """Enlarge a batch of images: (B, in_chans, H, W) float in [0, 1], any size from 1×1, → float32, scale times it.
+
+        The result is on the input's device and may leave [0, 1] a little. progress: see Progress; it starts again
+        from 1, with another total, when memory ran out and smaller tiles are taken.
+        Raises InputError for another shape or dtype, and when memory runs out and tiles cannot be smaller.
+        """
+        self._check_input(x)
+        batch_size, _, height, width = x.shape
+        plan = self.plan(height, width, batch_size=batch_size)
+        while True:
+            try:
+                # Not inference_mode: its tensors refuse to be changed in place by the caller.
+                with torch.no_grad():
+                    return self._run(x.float(), plan, progress)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                plan = self._smaller(plan, height, width, error)
+            logger.warning("out of memory: trying again with %s", plan)
+
+    def _run(self, x: Tensor, plan: Plan, progress: Progress | None) -> Tensor:
+        upscale = padded(self._forward, multiple=self._config.window_size, scale=self.scale)
+        if progress is not None:
+            upscale = _reported(upscale, plan.num_forwards, progress)
+        if plan.tile_size is not None:
+            upscale = tiled(upscale, scale=self.scale, tile_size=plan.tile_size, **self._context)
+        if self._self_ensemble:
+            upscale = self_ensemble(upscale)
+        return upscale(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self._model(x.to(self._device, self._dtype)).to(x)
+        if self._dtype == torch.float32 or out.isfinite().all():
+            return out
+        logger.warning("the result in %s is not finite: computing in fp32 from here on", self._dtype)
+        self._dtype = torch.float32
+        self._model = prepared(self._source, self._device, self._dtype)
+        return self._forward(x)
+
+    def _automatic_tile(self, height: int, width: int, batch_size: int) -> int | Literal["off"]:
+        budget = memory_budget(self._device)
+        if self._device.type == "cpu":
+            budget -= 4 * batch_size * self.in_chans * height * width * self.scale**2
+        budget //= batch_size
+        if height * width * bytes_per_pixel(self._config, self._dtype) <= budget:
+            return "off"
+        return max(largest_square(self._config, self._dtype, budget), self._smallest_tile)
+
+    def _plan(self, tile_size: int | None, height: int, width: int) -> Plan:
+        rows, columns = 1, 1
+        if tile_size is not None:
+            rows, columns = (len(plan_axis(side, tile_size=tile_size, **self._context)) for side in (height, width))
+        num_views = 8 if self._self_ensemble else 1
+        return Plan(tile_size=tile_size, num_rows=rows, num_columns=columns, num_views=num_views)
+
+    def _smaller(self, plan: Plan, height: int, width: int, error: RuntimeError) -> Plan:
+        """The plan with tiles of half the side."""
+        tile_size = min(plan.tile_size or max(height, width), max(height, width)) // 2
+        tile_size = max(tile_size // self._config.window_size * self._config.window_size, self._smallest_tile)
+        smaller = self._plan(tile_size, height, width)
+        if self._tile != "auto" or smaller.num_forwards == plan.num_forwards:
+            raise InputError(
+                f"memory ran out on {width}×{height} pixels ({plan}): free some, use tile='auto' or a smaller tile "
+                f"(at least {self._smallest_tile}), or another device or precision"
+            ) from error
+        return smaller
+
+    def _checked_tile(self, tile: int | str) -> int | Literal["auto", "off"]:
+        if tile == "auto":
+            return "auto"
+        if tile == "off":
+            return "off"
+        if isinstance(tile, int) and tile >= self._smallest_tile:
+            return tile // self._config.window_size * self._config.window_size
+        raise ConfigError(
+            f"tile {tile!r} is none of 'auto', 'off' and a number of pixels of at least {self._smallest_tile} "
+            f"(for this network's window_size {self._config.window_size}: a tile includes its context)"
+        )
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.dim() != 4 or x.shape[1] != self.in_chans or x.numel() == 0:
+            raise InputError(
+                f"the input has the shape {tuple(x.shape)}: (B, {self.in_chans}, H, W) with at least one pixel is taken"
+            )
+        if not x.is_floating_point():
+            raise InputError(f"the input is {x.dtype}: convert it to float in [0, 1] first")
+
+
+def _reported(upscale: Upscale, total: int, progress: Progress) -> Upscale:
+    done = 0
+
+    def run(x: Tensor) -> Tensor:
+        nonlocal done
+        out = upscale(x)
+        done += 1
+        progress(done, total)
+        return out
+
+    return run

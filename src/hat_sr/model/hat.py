@@ -1,0 +1,116 @@
+"""HAT: shallow features, a body of RHAGs, reconstruction (paper, section 3.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from hat_sr.errors import InputError
+from hat_sr.model.blocks import RHAG, conv3x3
+from hat_sr.model.config import HATConfig
+from hat_sr.model.window import overlap_relative_position_index, relative_position_index, shift_masks
+
+
+def upsampler(upscale: int, channels: int) -> nn.Sequential:
+    """Convolutions and pixel shuffles that enlarge by `upscale`: one of ×3, or one of ×2 for each factor 2."""
+    steps = [3] if upscale == 3 else [2] * (upscale.bit_length() - 1)
+    layers: list[nn.Module] = []
+    for step in steps:
+        layers += [conv3x3(channels, channels * step * step), nn.PixelShuffle(step)]
+    return nn.Sequential(*layers)
+
+
+class PatchEmbed(nn.Module):
+    """The layer norm before the body; a module of its own only because the released keys have it so."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+
+class HAT(nn.Module):
+    """Hybrid Attention Transformer for image super-resolution.
+
+    The network is an `Upscale` for images whose sides are multiples of `config.window_size`; `hat_sr.Upscaler`
+    takes any size. `activation_checkpointing` may be switched at any time: in training, the activations inside each
+    block are then computed again in the backward pass instead of kept.
+    """
+
+    relative_position_index_SA: Tensor
+    relative_position_index_OCA: Tensor
+    shift_masks: Tensor
+    mean: Tensor
+
+    def __init__(self, config: HATConfig, *, activation_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing = activation_checkpointing
+        channels, num_feat = config.embed_dim, config.num_feat
+
+        self.conv_first = conv3x3(config.in_chans, channels)
+        self.patch_embed = PatchEmbed(channels)
+        rates = torch.linspace(0, config.drop_path_rate, sum(config.depths), device="cpu").split(list(config.depths))
+        self.layers = nn.ModuleList(
+            RHAG(config, num_heads=num_heads, drop_path_rates=group_rates.tolist())
+            for num_heads, group_rates in zip(config.num_heads, rates, strict=True)
+        )
+        self.norm = nn.LayerNorm(channels)
+        self.conv_after_body = conv3x3(channels, channels)
+        self.conv_before_upsample = nn.Sequential(conv3x3(channels, num_feat), nn.LeakyReLU(0.01))
+        self.upsample = upsampler(config.upscale, num_feat)
+        self.conv_last = conv3x3(num_feat, config.in_chans)
+
+        # Constants of the config alone: not in the state dict, moved and cast with the module.
+        M, Mo = config.window_size, config.overlap_window_size
+        self.register_buffer("relative_position_index_SA", relative_position_index(M), persistent=False)
+        self.register_buffer("relative_position_index_OCA", overlap_relative_position_index(M, Mo), persistent=False)
+        self.register_buffer("shift_masks", shift_masks(M, M // 2), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, -1, 1, 1), persistent=False)
+        self.apply(_initialise)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Enlarge a batch of images: (B, in_chans, H, W) in [0, 1] → (B, in_chans, upscale·H, upscale·W).
+
+        The input has the dtype and device of the weights. The output is about [0, 1], not clamped.
+        Raises InputError if the number of channels is another, or H or W is no multiple of window_size.
+        """
+        self._check(x_BCHW)
+        x = (x_BCHW - self.mean) * self.config.img_range
+        shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        x = self.conv_last(self.upsample(self.conv_before_upsample(shallow + self._body(shallow))))
+        out: Tensor = x / self.config.img_range + self.mean
+        return out
+
+    def _body(self, x_BCHW: Tensor) -> Tensor:
+        x = self.patch_embed.norm(x_BCHW.permute(0, 2, 3, 1))
+        for layer in self.layers:
+            x = layer(
+                x,
+                self.relative_position_index_SA,
+                self.relative_position_index_OCA,
+                self.shift_masks,
+                checkpointing=self.activation_checkpointing and self.training,
+            )
+        out: Tensor = self.conv_after_body(self.norm(x).permute(0, 3, 1, 2))
+        return out
+
+    def _check(self, x_BCHW: Tensor) -> None:
+        config = self.config
+        if x_BCHW.dim() != 4 or x_BCHW.shape[1] != config.in_chans:
+            raise InputError(
+                f"the input has the shape {tuple(x_BCHW.shape)}: this network takes (B, {config.in_chans}, H, W)"
+            )
+        height, width = x_BCHW.shape[2:]
+        if height == 0 or width == 0 or height % config.window_size or width % config.window_size:
+            raise InputError(
+                f"height {height} and width {width} must be multiples of window_size {config.window_size}: "
+                "pad the image first, or use hat_sr.Upscaler, which does"
+            )
+
+
+def _initialise(module: nn.Module) -> None:
+    """Linear weights and bias tables from a normal of σ 0.02 cut at ±2; convolutions keep torch's default."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    table = getattr(module, "relative_position_bias_table", None)
+    if isinstance(table, nn.Parameter):
+        nn.init.trunc_normal_(table, std=0.02)

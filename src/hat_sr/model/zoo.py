@@ -1,0 +1,128 @@
+"""Networks by name: those in the package, and where the published ones are."""
+
+import difflib
+import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from os import PathLike
+from pathlib import Path
+
+import torch
+
+from hat_sr.errors import WeightsError
+from hat_sr.model.checkpoint import SUFFIXES, Checkpoint, build_model, read_checkpoint
+from hat_sr.model.config import PRESETS, HATConfig
+from hat_sr.model.hat import HAT
+
+WHERE_PUBLISHED = (
+    "https://github.com/XPixelGroup/HAT (README: links to Google Drive and Baidu Netdisk)",
+    "https://openmodeldb.info (architecture HAT)",
+)
+"""Where the published files are found; they are not downloaded for you."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedModel:
+    """A file of weights by HAT's authors, in the official format."""
+
+    name: str
+    """The file is this name with `.pth`."""
+    config: HATConfig
+    training: str
+    """What it was trained on, in a phrase."""
+
+
+def _published() -> tuple[PublishedModel, ...]:
+    classical = [
+        PublishedModel(name=f"{size}_SRx{upscale}{ending}", config=PRESETS[f"{size}-x{upscale}"], training=training)
+        for size, ending, training in (
+            ("HAT-S", "", "DF2K, bicubic"),
+            ("HAT", "", "DF2K, bicubic"),
+            ("HAT", "_ImageNet-pretrain", "ImageNet, then DF2K, bicubic"),
+            ("HAT-L", "_ImageNet-pretrain", "ImageNet, then DF2K, bicubic"),
+        )
+        for upscale in (2, 3, 4)
+    ]
+    real = [
+        PublishedModel(name=name, config=PRESETS["HAT-x4"], training=f"real-world degradations, GAN{note}")
+        for name, note in (("Real_HAT_GAN_SRx4", ""), ("Real_HAT_GAN_sharper", ", sharper"))
+    ]
+    return (*classical, *real)
+
+
+PUBLISHED = _published()
+"""The published files, whose weights `load_model` reads once downloaded."""
+
+
+def bundled_names() -> list[str]:
+    """The names of the networks in the package, sorted."""
+    suffix = SUFFIXES["safetensors"]
+    return sorted(file.name.removesuffix(suffix) for file in _folder().iterdir() if file.name.endswith(suffix))
+
+
+def read_source(
+    source: str | PathLike[str],
+    *,
+    conv_scale: float | None = None,
+    img_range: float | None = None,
+    mean: Sequence[float] | None = None,
+) -> Checkpoint:
+    """Read weights by a bundled name, or else from a file. Arguments and errors as for `read_checkpoint`.
+
+    An unknown name raises WeightsError with the nearest name and the list.
+    """
+    if isinstance(source, str) and source in bundled_names():
+        with importlib.resources.as_file(_folder() / f"{source}{SUFFIXES['safetensors']}") as path:
+            return read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
+    path = Path(source)
+    if isinstance(source, str) and not path.exists() and path.name == source and path.suffix not in _FILE_SUFFIXES:
+        raise WeightsError(_unknown_name(source))
+    return read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
+
+
+def load_model(
+    source: str | PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    conv_scale: float | None = None,
+    img_range: float | None = None,
+    mean: Sequence[float] | None = None,
+) -> HAT:
+    """The network of `source`, a bundled name or a file of weights, in eval mode.
+
+    It takes (B, in_chans, H, W) in [0, 1] whose sides are multiples of its window_size; `Upscaler` takes any size.
+    The official format tells neither conv_scale nor img_range nor the mean (range [0, 1], one value a channel): None
+    takes the published value.
+
+    Raises WeightsError if there is no such name or file, or if it does not hold exactly a HAT; ConfigError if an
+    argument contradicts what the file states.
+    """
+    checkpoint = read_source(source, conv_scale=conv_scale, img_range=img_range, mean=mean)
+    return build_model(checkpoint, device=device, dtype=dtype)
+
+
+_FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+
+
+def _folder() -> Traversable:
+    return importlib.resources.files("hat_sr") / "weights"
+
+
+def _unknown_name(name: str) -> str:
+    bundled = bundled_names()
+    published = [model.name for model in PUBLISHED]
+    by_lower_case = {known.lower(): known for known in (*bundled, *published)}
+    nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    known = by_lower_case[nearest[0]] if nearest else None
+    if known in published:
+        return (
+            f"{name!r} is not in the package: {known}.pth is published at {' and '.join(WHERE_PUBLISHED)}; "
+            "download it and give its path"
+        )
+    suggestion = f"did you mean {known!r}? " if known else ""
+    return (
+        f"no network is named {name!r}, and there is no such file: {suggestion}In the package: "
+        f"{', '.join(bundled) or 'none'}. Or give the path of a .safetensors or .pth file"
+    )

@@ -1,0 +1,1 @@
+"""Training: settings, data, schedule, state on disk, and the loop."""

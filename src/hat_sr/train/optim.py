@@ -1,0 +1,15 @@
+"""The learning rate as a pure function of the step."""
+
+import math
+
+from hat_sr.train.config import OptimConfig
+
+
+def learning_rate(config: OptimConfig, step: int) -> float:
+    """The rate for step `step` (0 … total_steps − 1): warm-up, then the schedule."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "cosine":
+        progress = (step - config.warmup_steps) / max(config.total_steps - config.warmup_steps, 1)
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return config.learning_rate * 0.5 ** sum(step >= milestone for milestone in config.milestones)
