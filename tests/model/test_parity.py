@@ -3,27 +3,15 @@
 import pytest
 import torch
 
-from goldens.formula import image, parameters
+from goldens.formula import image
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
+from model.tiny import TINY, tiny_model
 from reference.slow_hat import Settings, slow_hat
-
-TINY = {
-    "upscale": 2,
-    "embed_dim": 12,
-    "depths": (2,),
-    "num_heads": (2,),
-    "window_size": 4,
-    "squeeze_factor": 4,
-    "num_feat": 8,
-}
 
 
 def _model(**changes):
-    """A network in float64 whose parts all matter, in eval mode."""
-    model = HAT(HATConfig(**{**TINY, **changes})).double().eval()
-    model.load_state_dict(parameters({key: tuple(value.shape) for key, value in model.state_dict().items()}))
-    return model
+    return tiny_model(**changes).double()
 
 
 def _image(*shape):

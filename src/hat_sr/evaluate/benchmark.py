@@ -96,9 +96,8 @@ def _load(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 def _read_rgb(path: Path) -> Tensor:
     """Read a gray or RGB file as uint8 (1, 3, H, W), deeper files rounded to 8 bits."""
-    x = to_uint8(to_tensor(read_image(path).pixels))
-    if x.shape[1] not in (1, 3):
-        raise DataError(
-            f"{path} has an alpha channel, and scores are defined for gray and RGB: remove it from the file"
-        )
-    return x.expand(1, 3, -1, -1)
+    image = read_image(path)
+    if image.alpha is not None or image.linear:
+        found = "linear light" if image.linear else "an alpha channel"
+        raise DataError(f"{path} has {found}, but scores are defined for plain gray and sRGB images: convert it first")
+    return to_uint8(to_tensor(image.pixels)).expand(1, 3, -1, -1)

@@ -58,6 +58,22 @@ def write_blocks(path: Path, *, exif: bytes | None, xmp: bytes | None) -> None:
         spare.unlink(missing_ok=True)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a JPEG, PNG or WebP file, as written here, ends where it should. Other kinds count as whole."""
+    with path.open("rb") as file:
+        start = file.read(12)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 12))
+        end = file.read()
+    if start[:2] == b"\xff\xd8":
+        return end.endswith(b"\xff\xd9")
+    if start[:8] == _PNG_SIGNATURE:
+        return end == _png_chunk(b"IEND", b"")
+    if start[:4] == b"RIFF":
+        return bool(struct.unpack("<I", start[4:8])[0] + 8 == size)
+    return size > 0
+
+
 def without_gain_map(source: Path, target: Path) -> None:
     """Copy a JPEG without the segments that announce a gain map, so that it reads as the plain picture it also is."""
     with source.open("rb") as reader, target.open("wb") as writer:

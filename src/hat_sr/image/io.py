@@ -7,6 +7,7 @@ Writes the kinds in `hat_sr.image.formats`. A file is written under another name
 import logging
 import os
 import secrets
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import OpenImageIO as oiio  # noqa: N813
 
 from hat_sr.errors import ImageError, InputError
-from hat_sr.image.containers import without_gain_map
+from hat_sr.image.containers import is_whole, without_gain_map
 from hat_sr.image.formats import Format, check_size, fit, format_for
 from hat_sr.image.metadata import add_blocks, describe, is_linear, read_metadata
 from hat_sr.image.pixels import Image, Pixels
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 _OIIO_TYPES = {"uint8": oiio.UINT8, "uint16": oiio.UINT16, "float16": oiio.HALF, "float32": oiio.FLOAT}
 _CHANNEL_NAMES = {1: ("Y",), 2: ("Y", "A"), 3: ("R", "G", "B"), 4: ("R", "G", "B", "A")}
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
+_ROOM_BESIDE_PIXELS = 1 << 20
 # Kinds that store gray as a palette, or not at all.
 _WITHOUT_GRAY = ("bmp", "gif")
 
@@ -214,6 +216,10 @@ def _write(part: Path, image: Image, kind: Format, quality: int | None, *, name:
         spec.attribute("jpeg:subsampling", "4:4:4")
     elif kind.name == "webp":
         spec.attribute("compression", "lossless" if quality is None else f"webp:{quality}")
+    # On a full disk libjpeg ends the process, and libpng writes half a file and says nothing.
+    room, needed = shutil.disk_usage(part.parent).free, pixels.nbytes + _ROOM_BESIDE_PIXELS
+    if room < needed:
+        raise ImageError(f"{name}: {room >> 20} MB free there, and up to {1 + (needed >> 20)} MB may be needed")
     output = oiio.ImageOutput.create(kind.name)
     if output is None:
         raise ImageError(f"{name}: cannot be written: {_one_line(oiio.geterror())}")
@@ -222,6 +228,8 @@ def _write(part: Path, image: Image, kind: Format, quality: int | None, *, name:
     done = output.close() and done
     if not done:
         raise ImageError(f"{name}: cannot be written: {_one_line(reason + output.geterror())}")
+    if not is_whole(part):
+        raise ImageError(f"{name}: only a part of it could be written: is the disk full?")
     if kind.blocks:
         add_blocks(part, image.metadata, width=image.width, height=image.height, name=name)
 

@@ -20,7 +20,7 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
-def apply_BHWC(module: nn.Module, x_BHWC: Tensor) -> Tensor:
+def apply_channels_last(module: nn.Module, x_BHWC: Tensor) -> Tensor:
     """Run a BCHW module on a BHWC map, without a copy."""
     out_BCHW: Tensor = module(x_BHWC.permute(0, 3, 1, 2))
     return out_BCHW.permute(0, 2, 3, 1)
@@ -63,7 +63,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        return x_BCHW * self.attention(x_BCHW)
+        weight_BC11: Tensor = self.attention(x_BCHW)
+        return x_BCHW * weight_BC11
 
 
 class CAB(nn.Module):
@@ -78,17 +79,13 @@ class CAB(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
-        return apply_BHWC(self.cab, x_BHWC)
-
-
-def split_heads(x_GNC: Tensor, num_heads: int) -> Tensor:
-    """(G, N, C) → (G, K, N, D), a view."""
-    return x_GNC.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+        return apply_channels_last(self.cab, x_BHWC)
 
 
 def attend(q_GNC: Tensor, k_GMC: Tensor, v_GMC: Tensor, bias_KNM: Tensor) -> Tensor:
     """Multi-head attention within windows, softmax(QKᵀ/√D + bias)·V: → (G, N, C). The bias has K heads."""
-    q, k, v = (split_heads(x, len(bias_KNM)) for x in (q_GNC, k_GMC, v_GMC))
+    num_heads = len(bias_KNM)
+    q, k, v = (x.view(*x.shape[:2], num_heads, -1).transpose(1, 2) for x in (q_GNC, k_GMC, v_GMC))
     out_GKND = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_KNM[None])
     return out_GKND.transpose(1, 2).flatten(2)
 
@@ -108,10 +105,12 @@ class WindowAttention(nn.Module):
         return self.relative_position_bias_table[index_NN].permute(2, 0, 1)
 
     def forward(self, x_BHWC: Tensor, bias_KNN: Tensor) -> Tensor:
-        """(B, H, W, C) → (B, H, W, C), within windows; H and W are multiples of window_size."""
+        """(B, H, W, C) → (B, H, W, C), within windows; H and W are multiples of window_size, and may be 0."""
         _, H, W, _ = x_BHWC.shape
-        qkv_GN3C = self.qkv(partition(x_BHWC, self.window_size))
-        out_GNC = self.proj(attend(*qkv_GN3C.chunk(3, dim=-1), bias_KNN))
+        if H == 0 or W == 0:
+            return x_BHWC
+        q, k, v = self.qkv(partition(x_BHWC, self.window_size)).chunk(3, dim=-1)
+        out_GNC = self.proj(attend(q, k, v, bias_KNN))
         return reverse(out_GNC, self.window_size, H, W)
 
 
@@ -178,9 +177,9 @@ class OCAB(nn.Module):
         _, H, W, C = x_BHWC.shape
         q_BHWC, kv_BHWC = self.qkv(self.norm1(x_BHWC)).split((C, 2 * C), dim=-1)
         q_GNC = partition(q_BHWC, self.window_size)
-        kv_GMC = partition_overlapping(kv_BHWC, self.window_size, self.overlap_window_size)
+        k_GMC, v_GMC = partition_overlapping(kv_BHWC, self.window_size, self.overlap_window_size).chunk(2, dim=-1)
         bias_KNM = self.relative_position_bias_table[index_NM].permute(2, 0, 1)
-        out_GNC = self.proj(attend(q_GNC, *kv_GMC.chunk(2, dim=-1), bias_KNM))
+        out_GNC = self.proj(attend(q_GNC, k_GMC, v_GMC, bias_KNM))
         x = x_BHWC + reverse(out_GNC, self.window_size, H, W)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
@@ -228,4 +227,4 @@ class RHAG(nn.Module):
     ) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
         out = self.residual_group(x_BHWC, index_NN, index_NM, masks_3NN, checkpointing=checkpointing)
-        return x_BHWC + apply_BHWC(self.conv, out)
+        return x_BHWC + apply_channels_last(self.conv, out)

@@ -47,10 +47,10 @@ class HAT(nn.Module):
 
         self.conv_first = conv3x3(config.in_chans, channels)
         self.patch_embed = PatchEmbed(channels)
-        rates = torch.linspace(0, config.drop_path_rate, sum(config.depths), device="cpu").split(list(config.depths))
+        rates = iter(torch.linspace(0, config.drop_path_rate, sum(config.depths), device="cpu").tolist())
         self.layers = nn.ModuleList(
-            RHAG(config, num_heads=num_heads, drop_path_rates=group_rates.tolist())
-            for num_heads, group_rates in zip(config.num_heads, rates, strict=True)
+            RHAG(config, num_heads=num_heads, drop_path_rates=[next(rates) for _ in range(depth)])
+            for num_heads, depth in zip(config.num_heads, config.depths, strict=True)
         )
         self.norm = nn.LayerNorm(channels)
         self.conv_after_body = conv3x3(channels, channels)

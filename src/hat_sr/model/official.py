@@ -3,6 +3,7 @@
 Nothing else in the package knows these facts. Our own keys are the released ones without the two index tables.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -64,7 +65,8 @@ def infer_config(
     """The settings of a released state dict, from its shapes.
 
     The arguments are what shapes do not tell; None takes the published value. Of the compress_ratio and squeeze_factor
-    that lead to the same number of channels, the largest is taken. Raises WeightsError if it is not HAT's.
+    that lead to the same number of channels, the largest is taken. Raises WeightsError if it is not HAT's, ConfigError
+    if an argument cannot be.
     """
     _check_is_hat(state)
     embed_dim, in_chans = _shape(state, "conv_first.weight", 4)[:2]
@@ -74,9 +76,8 @@ def infer_config(
     window_size = (math.isqrt(_shape(state, tables[0], 2)[0]) + 1) // 2
     overlap = math.isqrt(_shape(state, f"{_OVERLAP}.relative_position_bias_table", 2)[0]) + 1 - 2 * window_size
     steps = [_shape(state, f"upsample.{2 * step}.weight", 4)[0] for step in range(_count(state, "upsample"))]
-    unknown = {"conv_scale": conv_scale, "img_range": img_range, "mean": mean}
     try:
-        return HATConfig(
+        config = HATConfig(
             upscale=math.prod(math.isqrt(channels // num_feat) for channels in steps),
             in_chans=in_chans,
             embed_dim=embed_dim,
@@ -88,10 +89,15 @@ def infer_config(
             squeeze_factor=embed_dim // _shape(state, f"{_BLOCK}.conv_block.cab.3.attention.1.weight", 4)[0],
             mlp_ratio=_ratio(_shape(state, f"{_BLOCK}.mlp.fc1.weight", 2)[0], embed_dim),
             num_feat=num_feat,
-            **{name: value for name, value in unknown.items() if value is not None},  # type: ignore[arg-type]
         )
     except (ConfigError, ZeroDivisionError) as error:
         raise WeightsError(f"its tensors do not make a HAT: {error}") from error
+    return dataclasses.replace(
+        config,
+        conv_scale=config.conv_scale if conv_scale is None else conv_scale,
+        img_range=config.img_range if img_range is None else img_range,
+        mean=config.mean if mean is None else tuple(mean),
+    )
 
 
 def without_indices(state: Mapping[str, Tensor], config: HATConfig) -> State:

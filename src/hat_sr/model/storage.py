@@ -54,8 +54,8 @@ def read_file(path: Path) -> tuple[object, dict[str, str]]:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and metadata; the same content gives the same bytes as long as metadata has one key."""
-    content = save({name: value.contiguous() for name, value in tensors.items()}, metadata)
+    """Write contiguous tensors and metadata; the same content gives the same bytes as long as metadata has one key."""
+    content = save(dict(tensors), metadata)
     with _replacing(path) as file:
         file.write(content)
 

@@ -32,7 +32,9 @@ def read_folder(config: FolderConfig, root: Path, *, smallest: int) -> list[Tens
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     missing = set(config.exclude) - {path.name for path in paths}
     if not paths or missing:
-        raise DataError(f"{folder} has {len(paths)} files, without {sorted(missing) or 'any'}: set data.root to the data")
+        raise DataError(
+            f"{folder} has {len(paths)} files, without {sorted(missing) or 'any'}: set data.root to the data"
+        )
     images = []
     for path in paths:
         if path.name in config.exclude:

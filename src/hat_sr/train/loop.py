@@ -82,7 +82,9 @@ def train_step(state: TrainState, recipe: Recipe, lr: Tensor, hr: Tensor) -> flo
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
         loss = F.l1_loss(state.model(lr), hr)
     if not math.isfinite(loss.item()):
-        raise TrainingError(f"the loss of step {state.step} is {loss.item()}: lower optim.learning_rate and start again")
+        raise TrainingError(
+            f"the loss of step {state.step} is {loss.item()}: lower optim.learning_rate and start again"
+        )
     state.optimizer.zero_grad()
     loss.backward()
     if recipe.optim.clip_norm is not None:

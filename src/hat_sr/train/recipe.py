@@ -22,7 +22,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{path} does not exist: give a recipe, a TOML file such as those in recipes/")
     app = App(
         config=cyclopts.config.Toml(path, use_commands_as_keys=False, allow_unknown=False),
-        help_flags=(), version_flags=(), result_action="return_value",
+        help_flags=(),
+        version_flags=(),
+        result_action="return_value",
     )
 
     @app.default

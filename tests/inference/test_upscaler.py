@@ -1,0 +1,189 @@
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from hat_sr.errors import ConfigError, InputError
+from hat_sr.inference import upscaler as module
+from hat_sr.inference.device import find_device, find_dtype
+from hat_sr.inference.ensemble import self_ensemble
+from hat_sr.inference.pad import padded
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.config import HATConfig
+from inference.doubles import random_image, tiny_hat
+
+
+class Double(nn.Module):
+    """Nearest neighbour ×2 with a HAT's config; refuses more than `limit` pixels, and overflows in half precision."""
+
+    def __init__(self, *, limit: int = 10**9, gain: float = 1.0) -> None:
+        super().__init__()
+        self.config = HATConfig(upscale=2, in_chans=1, window_size=4, depths=(1,), num_heads=(6,))
+        self.limit = limit
+        self.gain = nn.Parameter(torch.tensor(gain))
+        self.shapes: list[tuple[int, ...]] = []
+        self.eval()
+
+    def forward(self, x):
+        self.shapes.append(tuple(x.shape))
+        if x.shape[-1] * x.shape[-2] > self.limit:
+            raise torch.OutOfMemoryError("out of memory")
+        return (x * self.gain / self.gain).repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_hat()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 3), (8, 12), (30, 41)])
+def test_any_size_whole(model, size):
+    x = random_image(2, 3, *size)
+    out = Upscaler(model, device="cpu")(x)
+    assert out.shape == (2, 3, 2 * size[0], 2 * size[1])
+    assert out.dtype == torch.float32
+    with torch.no_grad():
+        assert torch.equal(out, padded(model, multiple=4, scale=2)(x))
+
+
+def test_tiles_are_close_to_the_whole(model):
+    x = random_image(1, 3, 50, 61)
+    upscaler = Upscaler(model, tile=36, device="cpu")
+    assert str(upscaler.plan(50, 61)) == "6 tiles of up to 36 pixels a side"
+    torch.testing.assert_close(upscaler(x), Upscaler(model, device="cpu")(x), rtol=0, atol=2e-3)
+
+
+def test_self_ensemble(model):
+    x = random_image(1, 3, 5, 9)
+    upscaler = Upscaler(model, self_ensemble=True, device="cpu")
+    with torch.no_grad():
+        assert torch.equal(upscaler(x), self_ensemble(padded(model, multiple=4, scale=2))(x))
+    assert str(upscaler.plan(5, 9)) == "whole image, 8 views"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_close_and_comes_back_as_float32(model, precision):
+    x = random_image(1, 3, 9, 9)
+    out = Upscaler(model, precision=precision, device="cpu")(x)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, Upscaler(model, device="cpu")(x), rtol=0, atol=0.02)
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_overflow_in_half_precision_is_computed_again(caplog):
+    upscaler = Upscaler(Double(gain=1e30), precision="fp16", device="cpu")
+    x = random_image(1, 1, 4, 4)
+    with caplog.at_level(logging.WARNING):
+        out = upscaler(x)
+    torch.testing.assert_close(out, x.repeat_interleave(2, -2).repeat_interleave(2, -1))
+    assert upscaler.dtype == torch.float32
+    assert "not finite" in caplog.text
+
+
+def test_model_in_training_is_copied_and_left_alone():
+    model = tiny_hat(drop_path_rate=0.9).train()
+    x = random_image(1, 3, 8, 8)
+    upscaler = Upscaler(model, device="cpu")
+    assert torch.equal(upscaler(x), upscaler(x))
+    assert model.training
+
+
+def test_result_may_be_changed_in_place(model):
+    out = Upscaler(model, device="cpu")(random_image(1, 3, 8, 8).requires_grad_())
+    assert not out.requires_grad
+    assert out.clamp_(0, 1).max() <= 1
+
+
+def test_attributes(model):
+    upscaler = Upscaler(model, device="cpu")
+    assert (upscaler.scale, upscaler.in_chans) == (2, 3)
+    assert (upscaler.device, upscaler.dtype) == (torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("tile", ["off", 28])
+def test_progress_counts_forward_passes(tile, ensemble):
+    upscaler = Upscaler(Double(), tile=tile, self_ensemble=ensemble, device="cpu")
+    calls = []
+    upscaler(random_image(1, 1, 40, 30), progress=lambda done, total: calls.append((done, total)))
+    total = upscaler.plan(40, 30).num_forwards
+    assert total == (8 if ensemble else 1) * (1 if tile == "off" else 6)
+    assert calls == [(n, total) for n in range(1, total + 1)]
+
+
+def test_auto_takes_the_whole_image_where_it_fits_and_tiles_where_not(monkeypatch):
+    upscaler = Upscaler(Double(), device="cpu")
+    each = module.bytes_per_pixel(upscaler._config, torch.float32) + 4 * 4
+    monkeypatch.setattr(module, "memory_budget", lambda _: 100 * 100 * each)
+    assert upscaler.plan(100, 100).tile_size is None
+    assert upscaler.plan(100, 101).tile_size == 96
+    assert upscaler.plan(100, 100, batch_size=4).tile_size == 48
+    monkeypatch.setattr(module, "memory_budget", lambda _: 0)
+    assert upscaler.plan(100, 100).tile_size == 24
+
+
+def test_number_of_pixels_is_kept_to():
+    double = Double()
+    Upscaler(double, tile=47, device="cpu")(random_image(1, 1, 90, 90))
+    assert max(max(shape[2:]) for shape in double.shapes) <= 44
+
+
+def test_out_of_memory_takes_smaller_tiles(caplog):
+    double = Double(limit=40 * 40)
+    x = random_image(1, 1, 100, 80)
+    with caplog.at_level(logging.WARNING):
+        out = Upscaler(double, device="cpu")(x)
+    torch.testing.assert_close(out, x.repeat_interleave(2, -2).repeat_interleave(2, -1))
+    assert "out of memory: trying again with" in caplog.text
+    assert double.shapes[0][2:] == (100, 80)
+
+
+@pytest.mark.parametrize(("tile", "limit"), [("auto", 10), ("off", 5000), (48, 1000)])
+def test_out_of_memory_ends_in_a_sentence(tile, limit):
+    with pytest.raises(InputError, match="memory ran out on 80×100 pixels"):
+        Upscaler(Double(limit=limit), tile=tile, device="cpu")(random_image(1, 1, 100, 80))
+
+
+def test_other_errors_pass_through():
+    class Broken(Double):
+        def forward(self, x):
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        Upscaler(Broken(), device="cpu")(random_image(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(1, 1, 4, 4), "shape"),
+        (torch.zeros(3, 4, 4), "shape"),
+        (torch.zeros(1, 3, 0, 4), "at least one pixel"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "uint8"),
+    ],
+)
+def test_wrong_input_is_refused(model, x, message):
+    with pytest.raises(InputError, match=message):
+        Upscaler(model, device="cpu")(x)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tile": 23}, "at least 24"),
+        ({"tile": "whole"}, "'auto', 'off'"),
+        ({"precision": "fp8"}, "fp32, bf16, fp16"),
+        ({"device": "gpu"}, "not known"),
+        ({"device": "meta"}, "not there"),
+    ],
+)
+def test_impossible_settings_are_refused(model, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Upscaler(model, **({"device": "cpu"} | settings))
+
+
+def test_auto_device_and_precision():
+    assert find_device("auto").type in ("cpu", "cuda", "mps", "xpu")
+    assert find_dtype("auto", torch.device("cpu")) == torch.float32
+    assert find_dtype("auto", torch.device("cuda")) == torch.float16

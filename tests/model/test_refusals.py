@@ -1,0 +1,193 @@
+"""Files that are not the weights of a HAT: each is refused with a sentence that says what it is."""
+
+import dataclasses
+import json
+import pickle
+import struct
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hat_sr.errors import WeightsError
+from hat_sr.model import official
+from hat_sr.model.checkpoint import build_model, read_checkpoint, save_model
+from model.tiny import tiny_model
+
+
+def _official_state(model):
+    return official.with_indices(model.state_dict(), model.config)
+
+
+def _save_pth(path, content):
+    torch.save(content, path)
+    return path
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code was run')",))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG image"),
+        (b"\xff\xd8\xff\xe0" + bytes(50), "a JPEG image"),
+        (b"<!DOCTYPE html><html>Google Drive can't scan</html>", "a web page"),
+        (b"\n  <html></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"hello, this is only a text", "of an unknown kind"),
+        (b"\x00", "of an unknown kind"),
+        (struct.pack("<Q", 1000) + b'{"a":', "safetensors file cut short or damaged"),
+        (b"\x80\x02}q\x00(X\x06\x00\x00\x00param", "cut short or damaged"),
+        (pickle.dumps({"params": _Bomb()}, protocol=2), "would run code when opened"),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else "",
+)
+def test_wrong_files(tmp_path, content, says):
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=says) as caught:
+        read_checkpoint(tmp_path / "net.pth")
+    assert str(tmp_path / "net.pth") in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(WeightsError, match="there is no such file"):
+        read_checkpoint(tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="it is a folder"):
+        read_checkpoint(tmp_path)
+
+
+def test_pickle_that_runs_code(tmp_path):
+    path = _save_pth(tmp_path / "net.pth", {"params_ema": {**tiny_model().state_dict(), "more": _Bomb()}})
+    with pytest.raises(WeightsError, match=r"would run code when opened.*exec"):
+        read_checkpoint(path)
+
+
+def test_whole_network_pickled(tmp_path):
+    with pytest.raises(WeightsError, match=r"hat_sr\.model\.hat\.HAT.*state_dict\(\) alone"):
+        read_checkpoint(_save_pth(tmp_path / "net.pth", tiny_model()))
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+@pytest.mark.parametrize("part", [0.01, 0.3, 0.9, 0.999])
+def test_truncated(tmp_path, name, part):
+    path = tmp_path / name
+    save_model(tiny_model(), path, format="official" if name.endswith("pth") else "safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(WeightsError, match="cut short"):
+        read_checkpoint(path)
+
+
+def test_other_archives(tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.zip", "w") as archive:
+        archive.writestr("net/readme.txt", "hello")
+    with pytest.raises(WeightsError, match="a ZIP archive, but not of torch"):
+        read_checkpoint(tmp_path / "net.zip")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("script/data.pkl", "")
+        archive.writestr("script/constants.pkl", "")
+    with pytest.raises(WeightsError, match="a TorchScript program"):
+        read_checkpoint(tmp_path / "script.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (torch.zeros(3), "holds a Tensor, not a state dict"),
+        ([1, 2], "holds a list"),
+        ({}, "another network"),
+        ({"epoch": 3, "params": 4}, "holds 'epoch', 'params', not a state dict"),
+        ({"epoch": 3, "iter": 5, "optimizers": [], "schedulers": []}, r"training state.*net_g"),
+        ({"a.weight": torch.zeros(1)}, "another network than HAT: keys such as 'a.weight'"),
+        ({"body.0.rdb1.conv1.weight": torch.zeros(1)}, "RRDBNet"),
+        ({"params": {"body.0.weight": torch.zeros(1)}}, "SRVGGNetCompact"),
+    ],
+)
+def test_other_contents(tmp_path, content, says):
+    with pytest.raises(WeightsError, match=says):
+        read_checkpoint(_save_pth(tmp_path / "net.pth", content))
+
+
+def test_swinir_is_named(tmp_path):
+    state = {name: value for name, value in tiny_model().state_dict().items() if "conv_block" not in name}
+    state = {name: value for name, value in state.items() if "overlap_attn" not in name}
+    with pytest.raises(WeightsError, match="holds weights of SwinIR or a relative of it, not of HAT"):
+        read_checkpoint(_save_pth(tmp_path / "net.pth", state))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"norm.bias": None}, r"\(no norm\.bias\)"),
+        ({"absolute_pos_embed": torch.zeros(1, 4, 12)}, "absolute_pos_embed, which HAT does not have"),
+        ({"norm.bias": torch.zeros(13)}, r"norm\.bias of shape \(13,\) instead of \(12,\)"),
+        ({"norm.bias": torch.zeros(12, dtype=torch.int8)}, r"norm\.bias of torch\.int8"),
+        (dict.fromkeys(("norm.bias", "norm.weight", "conv_last.bias", "upsample.0.bias")), "and 1 more"),
+    ],
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_tensors_must_be_exactly_the_configs(tmp_path, change, says, own):
+    model = tiny_model()
+    state = {name: value for name, value in {**model.state_dict(), **change}.items() if value is not None}
+    if own:
+        metadata = {"hat_sr": json.dumps({"config": dataclasses.asdict(model.config), "provenance": {}})}
+        save_file(state, tmp_path / "net", metadata=metadata)
+    else:
+        _save_pth(tmp_path / "net", {"params": state})
+    with pytest.raises(WeightsError, match=says):
+        build_model(read_checkpoint(tmp_path / "net"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"conv_first.weight": torch.zeros(12)}, r"conv_first\.weight has the shape \(12,\)"),
+        ({"conv_last.weight": torch.zeros(3, 0, 3, 3)}, "none of them 0"),
+        ({"conv_first.weight": torch.zeros(13, 3, 3, 3)}, "do not make a HAT: .*num_heads 2"),
+        ({"conv_last.weight": torch.zeros(3, 99, 3, 3)}, "do not make a HAT: upscale 0"),
+    ],
+)
+def test_shapes_that_cannot_be(tmp_path, change, says):
+    with pytest.raises(WeightsError, match=says):
+        read_checkpoint(_save_pth(tmp_path / "net.pth", {**tiny_model().state_dict(), **change}))
+
+
+@pytest.mark.parametrize("name", ["relative_position_index_SA", "relative_position_index_OCA"])
+def test_index_tables_must_be_the_configs(tmp_path, name):
+    state = _official_state(tiny_model())
+    table = state[name].clone()
+    state[name] = table.roll(1)
+    with pytest.raises(WeightsError, match=f"{name} is not that of window_size 4 and overlap_ratio 0.5"):
+        read_checkpoint(_save_pth(tmp_path / "net.pth", state))
+    state[name] = table[:-1]
+    with pytest.raises(WeightsError, match=name):
+        read_checkpoint(_save_pth(tmp_path / "net.pth", state))
+
+
+def test_index_tables_are_compared_modulo_the_bias_table(tmp_path):
+    state = _official_state(tiny_model())
+    assert state["relative_position_index_OCA"].min() < 0
+    state["relative_position_index_OCA"] %= (4 + 6 - 1) ** 2
+    assert build_model(read_checkpoint(_save_pth(tmp_path / "net.pth", state))).config == tiny_model().config
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ("not json", "not as hat-sr writes it"),
+        ("{}", "not as hat-sr writes it"),
+        ('{"config": 3, "provenance": {}}', "not as hat-sr writes it"),
+        ('{"config": {"upscale": 5}, "provenance": {}}', "upscale 5 is not one of"),
+        ('{"config": {"depths": 3}, "provenance": {}}', "not as hat-sr writes it"),
+        ('{"config": {"sparkle": 5}, "provenance": {}}', r"does not know \(sparkle\): upgrade"),
+    ],
+)
+def test_metadata_that_cannot_be(tmp_path, metadata, says):
+    save_file(tiny_model().state_dict(), tmp_path / "net.safetensors", metadata={"hat_sr": metadata})
+    with pytest.raises(WeightsError, match=says):
+        read_checkpoint(tmp_path / "net.safetensors")

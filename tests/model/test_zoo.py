@@ -1,0 +1,86 @@
+"""Networks by name, and the list of the published ones."""
+
+import pytest
+import torch
+
+from goldens.formula import image
+from hat_sr.errors import WeightsError
+from hat_sr.model import zoo
+from hat_sr.model.checkpoint import save_model
+from model.tiny import tiny_model
+
+
+@pytest.fixture
+def model():
+    return tiny_model()
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch, model):
+    """A package folder of weights with two networks in it."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("hat-xs-x4", "hat-xs-x2"):
+        save_model(model, folder / f"{name}.safetensors", provenance={"name": name})
+    (folder / "hat-xs-x4.md").write_text("card")
+    monkeypatch.setattr(zoo, "_folder", lambda: folder)
+    return folder
+
+
+def test_bundled_networks_load_by_name(bundle, model):
+    assert zoo.bundled_names() == ["hat-xs-x2", "hat-xs-x4"]
+    loaded = zoo.load_model("hat-xs-x4", dtype=torch.float64)
+    assert not loaded.training
+    assert {value.dtype for value in loaded.parameters()} == {torch.float64}
+    assert zoo.read_source("hat-xs-x2").provenance == {"name": "hat-xs-x2"}
+    x = image((1, 3, 8, 4))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x.double()).float(), model(x), rtol=0, atol=1e-5)
+
+
+def test_files_load_by_path(tmp_path, bundle, model, monkeypatch):
+    save_model(model, tmp_path / "mine.pth", format="official")
+    monkeypatch.chdir(tmp_path)
+    for source in ("mine.pth", tmp_path / "mine.pth", str(tmp_path / "mine.pth")):
+        assert zoo.load_model(source).config == model.config
+    assert zoo.load_model("mine.pth", mean=(0.5, 0.5, 0.5)).config.mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("hat-xs-4", "did you mean 'hat-xs-x4'.*In the package: hat-xs-x2, hat-xs-x4"),
+        ("HAT-XS-X4", "did you mean 'hat-xs-x4'"),
+        ("qqqq", "no network is named 'qqqq', and there is no such file: In the package: hat-xs-x2, hat-xs-x4"),
+        ("HAT_SRx4", r"'HAT_SRx4' is not in the package: HAT_SRx4\.pth is published at https://github"),
+        ("Real_HAT_GAN_SRX4", r"Real_HAT_GAN_SRx4\.pth is published"),
+    ],
+)
+def test_unknown_names(bundle, name, says):
+    with pytest.raises(WeightsError, match=says):
+        zoo.load_model(name)
+
+
+@pytest.mark.parametrize("path", ["mine.pth", "folder/hat-xs-x4", "mine.safetensors"])
+def test_missing_files_are_not_taken_for_names(bundle, tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match="there is no such file"):
+        zoo.load_model(path)
+
+
+def test_every_bundled_network_loads():
+    for name in zoo.bundled_names():
+        checkpoint = zoo.read_source(name)
+        assert checkpoint.format == "safetensors"
+        assert checkpoint.provenance, f"{name} does not say where it comes from"
+        zoo.load_model(name)
+
+
+def test_published_files():
+    names = [model.name for model in zoo.PUBLISHED]
+    assert len(names) == len(set(names)) == 14
+    configs = {model.name: model.config for model in zoo.PUBLISHED}
+    assert configs["HAT-L_SRx3_ImageNet-pretrain"].depths == (6,) * 12
+    assert configs["HAT-L_SRx3_ImageNet-pretrain"].upscale == 3
+    assert configs["HAT-S_SRx2"].embed_dim == 144
+    assert configs["Real_HAT_GAN_SRx4"] == configs["HAT_SRx4"]
