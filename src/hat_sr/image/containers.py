@@ -35,8 +35,10 @@ def read_blocks(path: Path) -> tuple[bytes | None, bytes | None]:
             return None, None
 
 
-def write_blocks(path: Path, *, exif: bytes | None, xmp: bytes | None) -> None:
+def write_blocks(path: Path, *, exif: bytes | None, xmp: bytes | None, png_icc: bytes | None = None) -> None:
     """Put the EXIF block and the XMP packet into the JPEG, PNG or WebP file, in place of any it has.
+
+    A PNG without a colour profile takes `png_icc`, too: libpng fails on profiles with small faults that others keep.
 
     A block too large for JPEG's 64 KB segments is left out with a warning. Raises ValueError for other kinds of file.
     """
@@ -48,7 +50,7 @@ def write_blocks(path: Path, *, exif: bytes | None, xmp: bytes | None) -> None:
             if start[:2] == b"\xff\xd8":
                 _rewrite_jpeg(source, target, exif, xmp)
             elif start[:8] == _PNG_SIGNATURE:
-                _rewrite_png(source, target, exif, xmp)
+                _rewrite_png(source, target, exif, xmp, png_icc)
             elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
                 _rewrite_webp(source, target, exif, xmp)
             else:
@@ -191,7 +193,7 @@ def _png_text(payload: bytes) -> bytes | None:
         return None
 
 
-def _rewrite_png(source: BinaryIO, target: BinaryIO, exif: bytes | None, xmp: bytes | None) -> None:
+def _rewrite_png(source: BinaryIO, target: BinaryIO, exif: bytes | None, xmp: bytes | None, icc: bytes | None) -> None:
     source.seek(8)
     target.write(_PNG_SIGNATURE)
     while True:
@@ -202,6 +204,8 @@ def _rewrite_png(source: BinaryIO, target: BinaryIO, exif: bytes | None, xmp: by
             break
         if kind != b"eXIf" and not payload.startswith(_XMP_PNG_KEYWORD):
             target.write(_png_chunk(kind, payload))
+        if kind == b"IHDR" and icc is not None:
+            target.write(_png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
     if xmp is not None:
         target.write(_png_chunk(b"iTXt", _XMP_PNG_KEYWORD + bytes(5) + xmp))
     if exif is not None:

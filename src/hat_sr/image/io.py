@@ -28,8 +28,6 @@ _OIIO_TYPES = {"uint8": oiio.UINT8, "uint16": oiio.UINT16, "float16": oiio.HALF,
 _CHANNEL_NAMES = {1: ("Y",), 2: ("Y", "A"), 3: ("R", "G", "B"), 4: ("R", "G", "B", "A")}
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _ROOM_BESIDE_PIXELS = 1 << 20
-# Kinds that store gray as a palette, or not at all.
-_WITHOUT_GRAY = ("bmp", "gif")
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:
@@ -99,7 +97,8 @@ def _read(path: Path, *, name: Path) -> Image:
         pixels = pixels.astype(np.float32)
     if kind == "openexr" or (kind == "tiff" and not spec.get_int_attribute("oiio:UnassociatedAlpha")):
         pixels = _unassociated(pixels)
-    if kind in _WITHOUT_GRAY:
+    # GIF and small BMP have no gray but palettes of it.
+    if kind == "gif" or 0 < spec.get_int_attribute("bmp:bitsperpixel") <= 8:
         pixels = _without_padding(pixels)
     metadata = read_metadata(spec, path, channels=pixels.shape[2], name=name)
     pixels = _turned(pixels, spec.get_int_attribute("Orientation", 1))
@@ -231,7 +230,7 @@ def _write(part: Path, image: Image, kind: Format, quality: int | None, *, name:
     if not is_whole(part):
         raise ImageError(f"{name}: only a part of it could be written: is the disk full?")
     if kind.blocks:
-        add_blocks(part, image.metadata, width=image.width, height=image.height, name=name)
+        add_blocks(part, image.metadata, kind, width=image.width, height=image.height, name=name)
 
 
 def _one_line(message: str) -> str:

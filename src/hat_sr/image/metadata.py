@@ -64,7 +64,7 @@ def is_linear(spec: oiio.ImageSpec, icc: bytes | None) -> bool:
 def describe(spec: oiio.ImageSpec, metadata: Metadata, kind: Format, *, linear: bool) -> None:
     """Put the metadata of the picture into the description of a file about to be written.
 
-    EXIF and XMP blocks go in afterwards (`add_blocks`) where the kind of file carries them.
+    EXIF and XMP blocks go in afterwards (`add_blocks`) where the kind of file carries them, and the profile of a PNG.
     """
     in_blocks = kind.blocks and metadata.exif is not None
     for name, type_name, value in metadata.attributes:
@@ -74,18 +74,20 @@ def describe(spec: oiio.ImageSpec, metadata: Metadata, kind: Format, *, linear: 
         if spec.getattribute(name) is not None:
             spec.attribute(name, size)
     spec.attribute("Orientation", 1)
-    if metadata.icc is not None:
+    if metadata.icc is not None and kind.name != "png":
         profile = np.frombuffer(metadata.icc, np.uint8)
         spec.attribute("ICCProfile", oiio.TypeDesc(f"uint8[{len(profile)}]"), profile)
     _describe_color_space(spec, kind, linear=linear, has_icc=metadata.icc is not None)
 
 
-def add_blocks(path: Path, metadata: Metadata, *, width: int, height: int, name: str) -> None:
-    """Put the EXIF and XMP blocks, their sizes set to the picture's, into the JPEG, PNG or WebP file at `path`."""
-    if metadata.exif is None and metadata.xmp is None:
+def add_blocks(path: Path, metadata: Metadata, kind: Format, *, width: int, height: int, name: str) -> None:
+    """Put what `describe` left out into the JPEG, PNG or WebP file at `path`: EXIF and XMP with the picture's size."""
+    png_icc = metadata.icc if kind.name == "png" else None
+    if metadata.exif is None and metadata.xmp is None and png_icc is None:
         return
     exif = metadata.exif and _mended(lambda block: with_size(block, width, height), metadata.exif, name)
-    write_blocks(path, exif=exif, xmp=metadata.xmp and xmp_with_size(metadata.xmp, width, height))
+    xmp = metadata.xmp and xmp_with_size(metadata.xmp, width, height)
+    write_blocks(path, exif=exif, xmp=xmp, png_icc=png_icc)
 
 
 def _describe_color_space(spec: oiio.ImageSpec, kind: Format, *, linear: bool, has_icc: bool) -> None:

@@ -29,18 +29,14 @@ def initialise_as_interpolator(model: HAT) -> None:
         )
     _pass_through(model.conv_first, channels, bias=0.0)
     model.conv_after_body.weight.mul_(BODY_GAIN)
-    _pass_through(_conv(model.conv_before_upsample[0]), channels, bias=1.0)
-    for conv, shuffle in zip(model.upsample[::2], model.upsample[1::2], strict=True):
-        if isinstance(shuffle, nn.PixelShuffle):
-            _interpolate(_conv(conv), channels, shuffle.upscale_factor)
+    for conv in model.conv_before_upsample:
+        if isinstance(conv, nn.Conv2d):
+            _pass_through(conv, channels, bias=1.0)
+    for conv in model.upsample:
+        if isinstance(conv, nn.Conv2d):  # the other layers shuffle pixels
+            _interpolate(conv, channels, round((conv.out_channels / conv.in_channels) ** 0.5))
     model.conv_last.weight.mul_(BODY_GAIN)
     _pass_through(model.conv_last, channels, bias=-1.0)
-
-
-def _conv(module: nn.Module) -> nn.Conv2d:
-    if not isinstance(module, nn.Conv2d):
-        raise ConfigError(f"{type(module).__name__} stands where a convolution is expected")
-    return module
 
 
 def _pass_through(conv: nn.Conv2d, channels: int, *, bias: float) -> None:

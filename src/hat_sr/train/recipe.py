@@ -1,12 +1,11 @@
 """Read a TOML recipe into `Recipe`, with overrides as on the command line."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import cyclopts
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Toml
 
 from hat_sr.errors import ConfigError
 from hat_sr.train.config import Recipe
@@ -21,7 +20,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: give a recipe, a TOML file such as those in recipes/")
     app = App(
-        config=cyclopts.config.Toml(path, use_commands_as_keys=False, allow_unknown=False),
+        config=Toml(path, use_commands_as_keys=False),
         help_flags=(),
         version_flags=(),
         result_action="return_value",
@@ -31,5 +30,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     def read(*, recipe: Annotated[Recipe, Parameter(name="*")]) -> Recipe:
         return recipe
 
-    result = app(list(overrides), exit_on_error=False, print_error=False)
+    try:
+        result: Recipe = app(list(overrides), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return result

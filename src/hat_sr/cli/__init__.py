@@ -1,0 +1,57 @@
+"""The command `hat-sr`: parse, load, call, write. Only here is anything printed or logging configured.
+
+Exit codes: 0 all is well, 1 something failed (the rest is done), 2 the call itself is wrong, 130 or 143 stopped by
+Ctrl-C or SIGTERM.
+"""
+
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from hat_sr import __version__
+from hat_sr.errors import ConfigError, HatError, InputError
+
+app = App(
+    name="hat-sr",
+    help="Make images larger and sharper with HAT, the Hybrid Attention Transformer.",
+    version=__version__,
+    result_action="return_value",
+)
+# Named, not imported: a command's module is loaded when it is asked for.
+app.command("hat_sr.cli.upscale:upscale")
+app.command("hat_sr.cli.benchmark:benchmark")
+app.command("hat_sr.cli.models:info")
+app.command("hat_sr.cli.models:models")
+app.command("hat_sr.cli.train:train")
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    logging.basicConfig(format="%(levelname)s: %(message)s".lower(), level=logging.WARNING)
+    logging.addLevelName(logging.WARNING, "warning")
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        sys.exit(app(exit_on_error=False) or 0)
+    except CycloptsError:
+        sys.exit(2)  # cyclopts has printed what is wrong
+    except (ConfigError, InputError) as error:
+        _fail(error, code=2)
+    except HatError as error:
+        _fail(error, code=1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(error: HatError, *, code: int) -> NoReturn:
+    print(f"hat-sr: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM unwinds the stack, so that half-written files are removed."""
+    sys.exit(128 + number)

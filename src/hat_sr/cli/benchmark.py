@@ -1,0 +1,70 @@
+"""`hat-sr benchmark`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import track
+
+from hat_sr.cli.upscale import DEFAULT_MODEL
+from hat_sr.errors import ConfigError
+from hat_sr.evaluate.benchmark import benchmark as run_benchmark
+from hat_sr.evaluate.dataset import find_datasets
+from hat_sr.evaluate.report import Report, to_json, to_markdown
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.zoo import load_model
+
+
+def benchmark(
+    *,
+    data: Path,
+    scale: int,
+    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
+    lr: str = "auto",
+    tile: Literal["auto", "off"] | int = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    device: str = "auto",
+    self_ensemble: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Score a model on benchmark images, with bicubic beside it: PSNR and SSIM on Y, as papers report them.
+
+    Parameters
+    ----------
+    data
+        Folder of one set (images, or a subfolder GT, HR or original, perhaps an LR folder beside it), or of several.
+    scale
+        Factor between low- and high-resolution images: the model's.
+    model
+        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth.
+    lr
+        Where low-resolution images come from: auto (read if there are any, else mirror), mirror or clamp (made by
+        MATLAB's bicubic with these borders), or the name of a folder of the set.
+    tile, precision, device, self_ensemble
+        As in hat-sr upscale.
+    json
+        Print JSON instead of Markdown tables.
+    """
+    network = load_model(model)
+    if network.config.upscale != scale:
+        raise ConfigError(f"{model} enlarges by {network.config.upscale}, but scale {scale} was asked for")
+    if network.config.in_chans != 3:
+        raise ConfigError(
+            f"{model} takes {network.config.in_chans} channels: the benchmark is defined for RGB networks"
+        )
+    upscaler = Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
+    console = Console(stderr=True)
+    reports = []
+    for dataset in find_datasets(data, scale, lr=lr):
+        results = track(
+            run_benchmark(upscaler, dataset),
+            description=dataset.name,
+            total=len(dataset.pairs),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        reports.append(Report(model=Path(model).stem, dataset=dataset, results=tuple(results)))
+    sys.stdout.write(to_json(reports) if json else "\n".join(to_markdown(report) for report in reports))

@@ -1,0 +1,158 @@
+"""Which files are upscaled, and what each result is called: decided, and refused, before any work starts."""
+
+import glob
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hat_sr.errors import ConfigError, InputError
+from hat_sr.image.formats import WRITABLE_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+READ_ONLY_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".tga", ".ppm", ".pgm", ".pnm")
+"""Image files that folders are searched for besides those that can be written; their results are PNG."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One file in, one file out."""
+
+    source: Path
+    output: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A file, and its place below the folder it was found in (its name alone if it was named itself)."""
+
+    path: Path
+    relative: Path
+
+
+def plan_jobs(
+    inputs: Sequence[str],
+    *,
+    output: Path | None,
+    suffix: str,
+    image_format: str | None,
+    overwrite: bool,
+    skip_existing: bool,
+) -> list[Job]:
+    """Pair every input file with its output file, sorted by input.
+
+    inputs: files, folders (searched recursively for image files) and glob patterns. Results go beside their inputs as
+    `NAME<suffix>.EXT`, or below `output` under the input's own relative path and name; `output` may name the file
+    itself if there is one input file. EXT is the input's if such files are written, else png, or `image_format`.
+
+    Raises InputError for an input that does not exist or holds no image; ConfigError if two results would have one
+    name, a result would replace an input, or results exist and it is not said what to do with them.
+    """
+    found = _find(inputs, output)
+    extension = None if image_format is None else _extension(image_format)
+    if output is not None and _names_a_file(output, inputs):
+        if extension not in (None, output.suffix.lower()):
+            raise ConfigError(f"output {output} and format {image_format} disagree: give one of them")
+        jobs = [Job(source=found[0].path, output=output)]
+    else:
+        jobs = [Job(source=file.path, output=_name(file, output, suffix, extension)) for file in found]
+    if output is None:
+        # A folder that was upscaled before holds results beside the inputs: they are not inputs.
+        results = {job.output for job in jobs}
+        jobs = [job for job in jobs if job.source not in results or str(job.source) in inputs]
+    _check_names(jobs)
+    existing = [job for job in jobs if job.output.exists()]
+    if existing and not overwrite and not skip_existing:
+        raise ConfigError(
+            f"{_listed([job.output for job in existing])} already there: use --overwrite, --skip-existing or "
+            "another --output"
+        )
+    return [job for job in jobs if not (skip_existing and job.output.exists())]
+
+
+def _find(inputs: Sequence[str], output: Path | None) -> list[_Found]:
+    if not inputs:
+        raise InputError("no input: name image files, folders or patterns")
+    found: dict[Path, _Found] = {}
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            files = _search(path, output)
+        elif path.exists():
+            files = [_Found(path=path, relative=Path(path.name))]
+        else:
+            files = _expand(text, output)
+        found |= {file.path: file for file in files}
+    return [found[path] for path in sorted(found)]
+
+
+def _search(folder: Path, output: Path | None) -> list[_Found]:
+    suffixes = {*WRITABLE_SUFFIXES, *READ_ONLY_SUFFIXES}
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    if output is not None and output.resolve() != folder.resolve():
+        files = [path for path in files if not path.resolve().is_relative_to(output.resolve())]
+    images = [path for path in files if path.suffix.lower() in suffixes]
+    if not images:
+        raise InputError(f"{folder} holds no image among {len(files)} files: looked for {' '.join(sorted(suffixes))}")
+    if len(images) < len(files):
+        logger.info("%s: %d files that are no images are left alone", folder, len(files) - len(images))
+    return [_Found(path=path, relative=path.relative_to(folder)) for path in images]
+
+
+def _expand(pattern: str, output: Path | None) -> list[_Found]:
+    # Not Path.glob, which refuses absolute patterns.
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)] if glob.has_magic(pattern) else []  # noqa: PTH207
+    if not matches:
+        raise InputError(f"{pattern}: no such file or folder")
+    files: list[_Found] = []
+    for path in matches:
+        files += _search(path, output) if path.is_dir() else [_Found(path=path, relative=Path(path.name))]
+    return files
+
+
+def _names_a_file(output: Path, inputs: Sequence[str]) -> bool:
+    """One input file and an output that is no folder but ends like an image."""
+    return (
+        len(inputs) == 1
+        and Path(inputs[0]).is_file()
+        and not output.is_dir()
+        and output.suffix.lower() in WRITABLE_SUFFIXES
+    )
+
+
+def _name(file: _Found, output: Path | None, suffix: str, extension: str | None) -> Path:
+    path = (
+        file.path.with_name(f"{file.path.stem}{suffix}{file.path.suffix}") if output is None else output / file.relative
+    )
+    if extension is None and path.suffix.lower() in WRITABLE_SUFFIXES:
+        return path
+    return path.with_name(path.stem + (extension or ".png"))
+
+
+def _extension(image_format: str) -> str:
+    extension = "." + image_format.lower().removeprefix(".")
+    if extension not in WRITABLE_SUFFIXES:
+        known = " ".join(known.removeprefix(".") for known in WRITABLE_SUFFIXES)
+        raise ConfigError(f"format {image_format!r} cannot be written: use one of {known}")
+    return extension
+
+
+def _check_names(jobs: list[Job]) -> None:
+    by_output: dict[Path, Path] = {}
+    sources = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        output = job.output.resolve()
+        if output in sources:
+            raise ConfigError(f"the result {job.output} would replace an input: use another --output")
+        if output in by_output:
+            raise ConfigError(
+                f"{by_output[output]} and {job.source} would both become {job.output}: upscale them into two folders"
+            )
+        by_output[output] = job.source
+
+
+def _listed(paths: list[Path]) -> str:
+    text = ", ".join(str(path) for path in paths[:3])
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"{text}{more} {'is' if len(paths) == 1 else 'are'}"

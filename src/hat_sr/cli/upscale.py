@@ -1,0 +1,165 @@
+"""`hat-sr upscale`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from hat_sr.cli.jobs import Job, plan_jobs
+from hat_sr.errors import ConfigError, HatError
+from hat_sr.image.convert import upscale_image
+from hat_sr.image.formats import check_size
+from hat_sr.image.io import read_image, write_image
+from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.zoo import load_model
+
+DEFAULT_MODEL = "hat-xs-x4"
+
+
+def upscale(
+    *inputs: Annotated[str, Parameter(help="Image files, folders (searched recursively) and glob patterns.")],
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    scale: float | None = None,
+    size: str | None = None,
+    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
+    tile: Literal["auto", "off"] | int = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    device: str = "auto",
+    self_ensemble: Annotated[bool, Parameter(negative="")] = False,
+    format: str | None = None,  # noqa: A002 (the option's name)
+    quality: int | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    skip_existing: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Make images larger and sharper.
+
+    A result is written beside its input as NAME_x4.EXT, or under --output. One bad file never stops the rest.
+
+    Parameters
+    ----------
+    output
+        A folder, in which results keep their inputs' relative paths and names, or a file if there is one input.
+    scale
+        Factor, at least 1, whole or not. Default: the model's.
+    size
+        Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
+    model
+        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth.
+    tile
+        Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side.
+    precision
+        auto is fp32, and fp16 on CUDA.
+    device
+        auto, cpu, cuda, cuda:1, mps, xpu.
+    self_ensemble
+        Mean over the eight flips and turns: a little better, eight times slower.
+    format
+        jpg, png, tif, webp, bmp or exr. Default: the input's, png where such files are not written.
+    quality
+        1 to 100, of JPEG (default 95) and WebP (default lossless).
+    overwrite
+        Replace results that are already there.
+    skip_existing
+        Leave out inputs whose results are already there.
+    """
+    if scale is not None and size is not None:
+        raise ConfigError(f"scale {scale} and size {size} are both given: give one")
+    if overwrite and skip_existing:
+        raise ConfigError("--overwrite and --skip-existing contradict each other: give one")
+    target = None if size is None else parse_size(size)
+    network = load_model(model)
+    upscaler = Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
+    factor = upscaler.scale if scale is None else scale
+    scaled_size(1, 1, factor)  # refuses an impossible factor before any file is looked at
+    suffix = f"_x{factor:g}" if size is None else f"_{size.strip().lower()}"
+    jobs = plan_jobs(
+        inputs, output=output, suffix=suffix, image_format=format, overwrite=overwrite, skip_existing=skip_existing
+    )
+
+    console = Console(stderr=True)
+    failures: list[tuple[Path, str]] = []
+    since = time.monotonic()
+    with _progress(console) as progress:
+        images = progress.add_task("images", total=len(jobs))
+        tiles = progress.add_task("tiles", total=1)
+        for job in jobs:
+            progress.update(images, description=job.source.name)
+            try:
+                _run(job, upscaler, factor=factor, target=target, quality=quality, progress=progress, task=tiles)
+            except (HatError, OSError, MemoryError, RuntimeError) as error:
+                failures.append((job.source, str(error) or type(error).__name__))
+            progress.advance(images)
+    if console.is_terminal:
+        seconds = time.monotonic() - since
+        console.print(f"{len(jobs) - len(failures)} of {len(jobs)} done in {seconds:.1f} s, {_where(jobs)}")
+    for source, message in failures:
+        print(f"failed: {message if str(source) in message else f'{source}: {message}'}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _run(
+    job: Job,
+    upscaler: Upscaler,
+    *,
+    factor: float,
+    target: tuple[int | None, int | None] | None,
+    quality: int | None,
+    progress: Progress,
+    task: TaskID,
+) -> None:
+    image = read_image(job.source)
+    height, width = image.height, image.width
+    new_size = scaled_size(height, width, factor) if target is None else fitted_size(height, width, target)
+    check_size(job.output, *new_size)
+
+    def report(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
+    result = upscale_image(
+        image,
+        lambda x: upscale_to(lambda y: upscaler(y, progress=report), x, new_size, scale=upscaler.scale),
+        in_chans=upscaler.in_chans,
+    )
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    write_image(job.output, result, quality=quality)
+
+
+class _RateColumn(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.2f}/s")
+
+
+def _progress(console: Console) -> Progress:
+    """Bars for images and tiles with rate and time left; nothing at all if the console is no terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _where(jobs: list[Job]) -> str:
+    if not jobs:
+        return "nothing to do"
+    return str(jobs[0].output) if len(jobs) == 1 else f"in {jobs[0].output.parent}"
