@@ -8,6 +8,7 @@
     ├── WeightsError                     a file that is not weights, is cut short, or is of another network
     ├── ImageError                       an image file that cannot be read or written
     ├── DataError                        training or benchmark data that is missing or does not fit together
+    ├── TrainingError                    a training that cannot go on
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
 
 Catch `HatError` for all of them. Each message says what came, what is accepted and what to do.
@@ -39,6 +40,10 @@ class ImageError(HatError):
 
 class DataError(HatError):
     """Training or benchmark data that is missing or does not fit together."""
+
+
+class TrainingError(HatError):
+    """A training that cannot go on."""
 
 
 class MissingExtraError(HatError, ImportError):

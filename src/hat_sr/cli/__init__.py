@@ -21,21 +21,23 @@ app = App(
     version=__version__,
     result_action="return_value",
 )
-# Named, not imported: a command's module is loaded when it is asked for.
-app.command("hat_sr.cli.upscale:upscale")
-app.command("hat_sr.cli.benchmark:benchmark")
-app.command("hat_sr.cli.models:info")
-app.command("hat_sr.cli.models:models")
-app.command("hat_sr.cli.train:train")
+# Named, not imported: a command's module, and torch with it, is loaded when it is asked for.
+for _command, _help in (
+    ("upscale:upscale", "Make images larger and sharper."),
+    ("benchmark:benchmark", "Score a model on benchmark images, with bicubic beside it."),
+    ("models:models", "List the networks in the package, and the published ones."),
+    ("models:info", "Show what a file of weights holds."),
+    ("train:train", "Train a HAT by a recipe."),
+):
+    app.command(f"hat_sr.cli.{_command}", help=_help)
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    logging.basicConfig(format="%(levelname)s: %(message)s".lower(), level=logging.WARNING)
-    logging.addLevelName(logging.WARNING, "warning")
+    logging.basicConfig(format="%(message)s")
     signal.signal(signal.SIGTERM, _stop)
     try:
-        sys.exit(app(exit_on_error=False) or 0)
+        sys.exit(app(sys.argv[1:], exit_on_error=False) or 0)
     except CycloptsError:
         sys.exit(2)  # cyclopts has printed what is wrong
     except (ConfigError, InputError) as error:

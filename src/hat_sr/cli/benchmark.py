@@ -42,7 +42,13 @@ def benchmark(
     lr
         Where low-resolution images come from: auto (read if there are any, else mirror), mirror or clamp (made by
         MATLAB's bicubic with these borders), or the name of a folder of the set.
-    tile, precision, device, self_ensemble
+    tile
+        As in hat-sr upscale.
+    precision
+        As in hat-sr upscale.
+    device
+        As in hat-sr upscale.
+    self_ensemble
         As in hat-sr upscale.
     json
         Print JSON instead of Markdown tables.

@@ -1,5 +1,6 @@
 """What a HAT is made of: one frozen dataclass, and the three published sizes."""
 
+import math
 from dataclasses import dataclass
 
 from hat_sr.errors import ConfigError
@@ -60,6 +61,9 @@ class HATConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.mean:
             object.__setattr__(self, "mean", RGB_MEAN if self.in_chans == 3 else (0.0,) * self.in_chans)
+        for name in ("overlap_ratio", "conv_scale", "mlp_ratio", "drop_path_rate", "img_range"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} {getattr(self, name)} must be a finite number")
         self._check_sizes()
         self._check_attention()
 
@@ -87,7 +91,7 @@ class HATConfig:
             raise ConfigError(f"mlp_ratio {self.mlp_ratio} leaves the MLP no channel of {self.embed_dim}")
         if len(self.mean) != self.in_chans:
             raise ConfigError(f"mean has {len(self.mean)} values for {self.in_chans} channels: give one for each")
-        if not self.img_range > 0:
+        if self.img_range <= 0:
             raise ConfigError(f"img_range {self.img_range} must be above 0")
 
     def _check_attention(self) -> None:
@@ -100,7 +104,7 @@ class HATConfig:
                 raise ConfigError(f"num_heads {num_heads} must divide embed_dim {self.embed_dim}")
         if self.window_size < 2:
             raise ConfigError(f"window_size {self.window_size} must be at least 2: half of it is the shift")
-        if not self.overlap_ratio >= 0 or self.overlap % 2:
+        if self.overlap_ratio < 0 or self.overlap % 2:
             raise ConfigError(
                 f"overlap_ratio {self.overlap_ratio} of window_size {self.window_size} is an overlap of "
                 f"{self.overlap} pixels: it must be even and not negative, half of it goes on each side"

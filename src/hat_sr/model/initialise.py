@@ -7,7 +7,7 @@ from hat_sr.errors import ConfigError
 from hat_sr.model.hat import HAT
 
 BODY_GAIN = 0.1
-"""By how much the last layers of body and reconstruction are made smaller, so that the start is near bicubic."""
+"""By how much the weights of the body's last convolution are made smaller, so that the start is near bicubic."""
 
 
 @torch.no_grad()
@@ -16,8 +16,8 @@ def initialise_as_interpolator(model: HAT) -> None:
 
     The image goes through the first in_chans channels: shallow features pass it on, the reconstruction adds 1 to it
     (so that LeakyReLU leaves it alone), each upsampling convolution holds the sub-pixel weights of bicubic
-    interpolation cut to 3×3, and the last convolution picks it and takes the 1 off. Architecture and file format stay
-    as they are. Ours, not the paper's.
+    interpolation cut to 3×3, and the last convolution picks it, and nothing else, and takes the 1 off. Architecture
+    and file format stay as they are. Ours, not the paper's.
 
     Raises ConfigError if the network has fewer features than image channels, or img_range is not 1.
     """
@@ -35,7 +35,6 @@ def initialise_as_interpolator(model: HAT) -> None:
     for conv in model.upsample:
         if isinstance(conv, nn.Conv2d):  # the other layers shuffle pixels
             _interpolate(conv, channels, round((conv.out_channels / conv.in_channels) ** 0.5))
-    model.conv_last.weight.mul_(BODY_GAIN)
     _pass_through(model.conv_last, channels, bias=-1.0)
 
 

@@ -1,5 +1,6 @@
 """Everything a training depends on, as frozen dataclasses read from a TOML recipe."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,6 +21,10 @@ class FolderConfig:
     exclude: tuple[str, ...] = ()
     """File names left out: those used as examples or fixtures."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.shrink < math.inf:
+            raise ConfigError(f"shrink {self.shrink} of {self.path} must be at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -37,6 +42,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.folders:
             raise ConfigError("data.folders is empty: name at least one folder of images")
+        for name, least in (("patch_size", 1), ("batch_size", 1), ("num_workers", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"data.{name} {getattr(self, name)} must be at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,12 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.total_steps < 1:
             raise ConfigError(f"optim.total_steps {self.total_steps} must be at least 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"optim.learning_rate {self.learning_rate} must be above 0")
+        if self.warmup_steps < 0:
+            raise ConfigError(f"optim.warmup_steps {self.warmup_steps} must not be negative")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ConfigError(f"optim.clip_norm {self.clip_norm} must be above 0")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"optim.ema_decay {self.ema_decay} must be in [0, 1)")
 
@@ -73,6 +87,11 @@ class LogConfig:
     validate_every: int = 2000
     validation_folder: str | None = None
     """A benchmark folder, scored with the averaged weights; None validates on nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("report_every", "save_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"log.{name} {getattr(self, name)} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +107,12 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = "fp32"
     """"bf16" runs the network under autocast; weights and optimizer stay fp32."""
     seed: int = 0
+    provenance: dict[str, str] = field(default_factory=dict)
+    """What the file of weights says of them: title, data, licence, and whatever else."""
 
     def __post_init__(self) -> None:
+        if self.model.in_chans != 3:
+            raise ConfigError(f"model.in_chans {self.model.in_chans}: training data is RGB, which takes 3")
         if self.data.patch_size % self.model.window_size:
             raise ConfigError(
                 f"data.patch_size {self.data.patch_size} must be a multiple of model.window_size "

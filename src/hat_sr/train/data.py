@@ -146,5 +146,6 @@ def open_data(
         PatchDataset(images, scale=scale, patch_size=config.patch_size, seed=seed),
         batch_sampler=_StepBatches(first_step=first_step, total_steps=total_steps, batch_size=config.batch_size),
         num_workers=config.num_workers,
-        persistent_workers=False,
+        # Without one of its own, the loader would draw from the generator of drop path each time a training goes on.
+        generator=torch.Generator().manual_seed(seed),
     )

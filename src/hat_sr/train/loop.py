@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hat_sr.errors import HatError
+from hat_sr import __version__
+from hat_sr.errors import TrainingError
 from hat_sr.evaluate.benchmark import benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.inference.pad import padded
@@ -25,10 +26,6 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, dict[str, float]], None]
 """Called with the number of steps done and what is known then: loss, learning_rate, steps_per_second, psnr …"""
-
-
-class TrainingError(HatError):
-    """A training that cannot go on."""
 
 
 def train(recipe: Recipe, folder: Path, *, on_progress: Progress | None = None) -> TrainState:
@@ -59,18 +56,19 @@ def train(recipe: Recipe, folder: Path, *, on_progress: Progress | None = None) 
             record["loss"] = sum(losses) / len(losses)
             record["learning_rate"] = learning_rate(recipe.optim, state.step - 1)
             record["steps_per_second"] = len(losses) / (time.monotonic() - since)
+            losses.clear()
+            since = time.monotonic()
         if state.step % recipe.log.validate_every == 0 or state.step == total_steps:
             record |= validate(state, recipe)
         if state.step % recipe.log.save_every == 0 or state.step == total_steps:
             save_state(state, state_file)
-            save_model(state.averaged, folder / "weights.safetensors", provenance={"step": str(state.step)})
+            made = {"steps": str(state.step), "trained_by": f"hat-sr {__version__}"}
+            save_model(state.averaged, folder / "weights.safetensors", provenance=recipe.provenance | made)
         if record:
             with (folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps({"step": state.step} | record) + "\n")
             if on_progress is not None:
                 on_progress(state.step, record)
-            losses.clear()
-            since = time.monotonic()
     return state
 
 

@@ -88,7 +88,7 @@ def resume_state(state: TrainState, path: Path) -> bool:
             state.model.load_state_dict(content["model"])
             state.ema.load_state_dict(content["ema"])
             state.optimizer.load_state_dict(content["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
             raise WeightsError(f"{file} belongs to another recipe; train into another folder. {error}") from error
         torch.set_rng_state(content["random"])
         state.step = int(content["step"])

@@ -1,0 +1,88 @@
+"""What `make demo` runs: enlarge a photo four times with the bundled network, and show it beside bicubic.
+
+Without an argument: an example photo is made small first, by exactly the bicubic that papers use, so that the result
+can be compared with the original. With a photo: that photo is enlarged as it is.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hat_sr import Upscaler, load_model, psnr
+from hat_sr.errors import HatError
+from hat_sr.image.convert import to_pixels, to_tensor, upscale_image
+from hat_sr.image.io import Image, read_image, write_image
+from hat_sr.image.resize import imresize, resize
+
+EXAMPLE = Path(__file__).parent / "osprey.jpg"
+FOLDER = Path("demo")
+MODEL = "hat-xs-x4"
+CROP_SIZE = 192
+"""Side of the detail shown side by side, in pixels of the result."""
+
+
+def main(arguments: list[str]) -> None:
+    """Run the demo on the example, or on the photo named."""
+    upscaler = Upscaler(load_model(MODEL))
+    FOLDER.mkdir(exist_ok=True)
+    if arguments:
+        enlarge(Path(arguments[0]), upscaler)
+    else:
+        compare(upscaler)
+
+
+def compare(upscaler: Upscaler) -> None:
+    """Example photo → exact low-resolution image → ×4, with PSNR of ours and of bicubic."""
+    scale = upscaler.scale
+    hr = to_tensor(read_image(EXAMPLE).pixels)
+    lr = to_tensor(to_pixels(imresize((hr * 255).round().byte(), 1 / scale).float() / 255, "uint8"))
+    sr = upscaler(lr)
+    bicubic = imresize((lr * 255).round().byte(), scale).float() / 255
+    write_image(FOLDER / "osprey_small.png", Image(to_pixels(lr, "uint8")))
+    write_image(FOLDER / "osprey_x4.png", Image(to_pixels(sr, "uint8")))
+    side_by_side([bicubic, sr, hr], FOLDER / "osprey_comparison.png", top=0.02, left=0.36)
+    print(f"{EXAMPLE.name}: {lr.shape[3]}×{lr.shape[2]} → {sr.shape[3]}×{sr.shape[2]} pixels with {MODEL}")
+    print(f"  result      {FOLDER / 'osprey_x4.png'}")
+    print(f"  comparison  {FOLDER / 'osprey_comparison.png'} (a detail: bicubic, {MODEL}, original)")
+    for name, image in (("bicubic", bicubic), (MODEL, sr)):
+        print(f"  PSNR on Y   {psnr(image, hr, crop_border=scale):.2f} dB  {name}")
+
+
+def enlarge(path: Path, upscaler: Upscaler) -> None:
+    """A person's photo → ×4, beside bicubic."""
+    image = read_image(path)
+    result = upscale_image(image, upscaler, in_chans=upscaler.in_chans)
+    output = FOLDER / f"{path.stem}_x4.png"
+    comparison = FOLDER / f"{path.stem}_comparison.png"
+    write_image(output, result)
+    sr = to_tensor(result.color)
+    bicubic = resize(to_tensor(image.color), (result.height, result.width)).clamp(0, 1)
+    side_by_side([bicubic, sr], comparison, top=0.5, left=0.5)
+    print(f"{path}: {image.width}×{image.height} → {result.width}×{result.height} pixels with {MODEL}")
+    print(f"  result      {output}")
+    print(f"  comparison  {comparison} (a detail: bicubic, {MODEL})")
+
+
+def side_by_side(images: list[Tensor], path: Path, *, top: float, left: float) -> None:
+    """Write a detail of each (1, C, H, W) image in [0, 1] next to each other, pixels doubled.
+
+    top, left: where the detail starts, as a share of what is left of the image beside it.
+    """
+    panels = []
+    for image in images:
+        height, width = (min(side, CROP_SIZE) for side in image.shape[2:])
+        y, x = round(top * (image.shape[2] - height)), round(left * (image.shape[3] - width))
+        detail = image[..., y : y + height, x : x + width].expand(1, 3, -1, -1)
+        panels.append(detail.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+        panels.append(torch.ones(1, 3, 2 * height, 8))
+    write_image(path, Image(np.ascontiguousarray(to_pixels(torch.cat(panels[:-1], dim=3), "uint8"))))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except HatError as error:
+        sys.exit(f"demo: {error}")

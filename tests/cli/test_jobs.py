@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+
+from hat_sr.cli.jobs import plan_jobs
+from hat_sr.errors import ConfigError, InputError
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/a.jpg", "photos/trip/b.PNG", "photos/trip/c.gif", "photos/notes.txt", "photos/.hidden.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def plan(*inputs, output=None, suffix="_x4", image_format=None, overwrite=False, skip_existing=False):
+    jobs = plan_jobs(
+        inputs,
+        output=output,
+        suffix=suffix,
+        image_format=image_format,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+    )
+    return [(job.source.as_posix(), job.output.as_posix()) for job in jobs]
+
+
+def test_a_file_goes_beside_itself(photos):
+    assert plan("photos/a.jpg") == [("photos/a.jpg", "photos/a_x4.jpg")]
+
+
+def test_a_folder_is_searched_for_images_alone(photos):
+    assert plan("photos") == [
+        ("photos/a.jpg", "photos/a_x4.jpg"),
+        ("photos/trip/b.PNG", "photos/trip/b_x4.PNG"),
+        ("photos/trip/c.gif", "photos/trip/c_x4.png"),
+    ]
+
+
+def test_an_output_folder_keeps_the_tree_and_the_names(photos):
+    expected = ["large/a.jpg", "large/trip/b.PNG", "large/trip/c.png"]
+    assert [output for _, output in plan("photos", output=Path("large"))] == expected
+
+
+def test_a_second_run_does_not_take_results_for_inputs(photos):
+    for _, output in plan("photos"):
+        (photos / output).touch()
+    with pytest.raises(ConfigError, match="already there: use --overwrite, --skip-existing"):
+        plan("photos")
+    assert len(plan("photos", overwrite=True)) == 3
+    assert plan("photos", skip_existing=True) == []
+    (photos / "photos/new.png").touch()
+    assert plan("photos", skip_existing=True) == [("photos/new.png", "photos/new_x4.png")]
+
+
+def test_results_inside_the_searched_folder_are_not_inputs(photos):
+    output = Path("photos/large")
+    (photos / "photos/large").mkdir()
+    (photos / "photos/large/z.png").touch()
+    assert len(plan("photos", output=output)) == 3
+
+
+def test_one_file_to_one_file(photos):
+    assert plan("photos/a.jpg", output=Path("b.png")) == [("photos/a.jpg", "b.png")]
+    with pytest.raises(ConfigError, match="disagree"):
+        plan("photos/a.jpg", output=Path("b.png"), image_format="jpg")
+
+
+def test_patterns(photos):
+    assert plan("photos/**/*.PNG") == [("photos/trip/b.PNG", "photos/trip/b_x4.PNG")]
+    assert plan(f"{photos}/photos/*.jpg") == [(f"{photos}/photos/a.jpg", f"{photos}/photos/a_x4.jpg")]
+    with pytest.raises(InputError, match=r"\*.webp: no such file"):
+        plan("*.webp")
+
+
+def test_a_file_named_like_a_pattern_is_itself(photos):
+    (photos / "[1].png").touch()
+    assert plan("[1].png") == [("[1].png", "[1]_x4.png")]
+
+
+def test_formats(photos):
+    assert plan("photos/a.jpg", image_format="WebP") == [("photos/a.jpg", "photos/a_x4.webp")]
+    with pytest.raises(ConfigError, match="format 'gif' cannot be written: use one of"):
+        plan("photos/a.jpg", image_format="gif")
+
+
+def test_two_results_of_one_name_are_refused(photos):
+    (photos / "photos/a.png").touch()
+    with pytest.raises(ConfigError, match=r"a.jpg and photos/a.png would both become photos/a_x4.tif"):
+        plan("photos/a.jpg", "photos/a.png", image_format="tif")
+
+
+def test_an_input_is_never_replaced(photos):
+    with pytest.raises(ConfigError, match="would replace an input"):
+        plan("photos", output=Path("photos"), overwrite=True)
+
+
+def test_nothing_to_upscale(photos):
+    (photos / "empty").mkdir()
+    (photos / "empty/notes.txt").touch()
+    with pytest.raises(InputError, match="empty holds no image among 1 files"):
+        plan("empty")
+    with pytest.raises(InputError, match="no input"):
+        plan()
+    with pytest.raises(InputError, match=r"lost.jpg: no such file"):
+        plan("lost.jpg")
+
+
+def test_an_input_named_twice_is_done_once(photos):
+    assert len(plan("photos/a.jpg", "photos", "photos/a.jpg")) == 3

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+
+from cli.running import run, write_noise
+from hat_sr import save_model
+from hat_sr.image.io import read_image
+from model.tiny import tiny_model
+
+
+@pytest.fixture
+def upscale(tmp_path, monkeypatch):
+    """`hat-sr upscale WORDS` with a tiny ×2 network, in an empty folder."""
+    save_model(tiny_model(), tmp_path / "tiny.safetensors")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+    def call(*words):
+        return run(monkeypatch, "upscale", *words, "--model", tmp_path / "tiny.safetensors", "--device", "cpu")
+
+    call.folder = tmp_path / "work"
+    return call
+
+
+def test_one_image(upscale):
+    write_noise(upscale.folder / "a.png", 5, 7)
+    assert upscale("a.png") == 0
+    assert read_image("a_x2.png").pixels.shape == (10, 14, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "name"),
+    [
+        (("--scale", "2"), (10, 14), "a_x2.png"),
+        (("--scale", "3"), (15, 21), "a_x3.png"),
+        (("--scale", "1.5"), (8, 11), "a_x1.5.png"),
+        (("--scale", "5"), (25, 35), "a_x5.png"),
+        (("--size", "20x30"), (30, 20), "a_20x30.png"),
+        (("--size", "28x"), (20, 28), "a_28x.png"),
+        (("--size", "x11"), (11, 15), "a_x11.png"),
+        (("--tile", "24", "--self-ensemble"), (10, 14), "a_x2.png"),
+    ],
+)
+def test_sizes(upscale, words, size, name):
+    write_noise(upscale.folder / "a.png", 5, 7)
+    assert upscale("a.png", *words) == 0
+    assert read_image(name).pixels.shape[:2] == size
+
+
+def test_a_folder_with_bad_files_is_done_but_for_those(upscale, capsys):
+    for number in range(3):
+        write_noise(upscale.folder / f"in/{number}.png")
+    whole = (upscale.folder / "in/0.png").read_bytes()
+    (upscale.folder / "in/cut.png").write_bytes(whole[: len(whole) // 2])
+    (upscale.folder / "in/text.jpg").write_text("no image")
+    (upscale.folder / "in/notes.txt").write_text("left alone")
+    assert upscale("in", "-o", "out") == 1
+    assert sorted(path.name for path in (upscale.folder / "out").iterdir()) == ["0.png", "1.png", "2.png"]
+    error = capsys.readouterr().err
+    assert error.count("failed: ") == 2
+    assert "in/cut.png" in error
+    assert "in/text.jpg" in error
+
+
+def test_depth_and_channels_are_kept(upscale):
+    write_noise(upscale.folder / "gray16.png", channels=1, dtype="uint16")
+    write_noise(upscale.folder / "alpha.png", channels=4)
+    assert upscale("gray16.png", "alpha.png") == 0
+    assert read_image("gray16_x2.png").pixels.dtype == np.uint16
+    assert read_image("gray16_x2.png").pixels.shape == (10, 14, 1)
+    assert read_image("alpha_x2.png").pixels.shape == (10, 14, 4)
+
+
+def test_results_that_exist(upscale):
+    write_noise(upscale.folder / "a.png")
+    assert upscale("a.png") == 0
+    before = (upscale.folder / "a_x2.png").stat().st_mtime_ns
+    assert upscale("a.png") == 2
+    assert upscale("a.png", "--skip-existing") == 0
+    assert (upscale.folder / "a_x2.png").stat().st_mtime_ns == before
+    assert upscale("a.png", "--overwrite") == 0
+    assert (upscale.folder / "a_x2.png").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--scale", "0.5"), "scale 0.5 must be a finite number of at least 1"),
+        (("--scale", "nan"), "scale nan must be"),
+        (("--scale", "2", "--size", "20x"), "give one"),
+        (("--size", "big"), "size 'big' is none of WxH"),
+        (("--tile", "3"), "tile 3 is none of"),
+        (("--overwrite", "--skip-existing"), "contradict"),
+        (("--device", "abacus"), "device 'abacus' is not known"),
+        (("--sise", "20x"), "Unknown option"),
+        (("--quality", "101"), "quality 101"),
+    ],
+)
+def test_a_wrong_call_is_refused_before_any_work(upscale, capsys, words, message):
+    write_noise(upscale.folder / "a.png")
+    assert upscale("a.png", *words) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in upscale.folder.iterdir()] == ["a.png"]
+
+
+def test_a_target_smaller_than_one_image_fails_that_image(upscale, capsys):
+    write_noise(upscale.folder / "large.png", 30, 30)
+    write_noise(upscale.folder / "small.png", 4, 4)
+    assert upscale("large.png", "small.png", "--size", "20x20") == 1
+    assert "smaller than the image" in capsys.readouterr().err
+    assert read_image("small_20x20.png").width == 20
+
+
+def test_ctrl_c_leaves_no_half_file(upscale, monkeypatch):
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    write_noise(upscale.folder / "a.png")
+    monkeypatch.setattr("hat_sr.image.io.Path.replace", interrupt)
+    assert upscale("a.png") == 130
+    assert [path.name for path in upscale.folder.iterdir()] == ["a.png"]
+
+
+def test_quiet_when_not_a_terminal(upscale, capsys):
+    write_noise(upscale.folder / "a.png")
+    upscale("a.png")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_one_channel_network(upscale, tmp_path, capsys, monkeypatch):
+    save_model(tiny_model(in_chans=1), tmp_path / "gray.safetensors")
+    write_noise(upscale.folder / "gray.png", channels=1)
+    write_noise(upscale.folder / "rgb.png")
+    assert run(monkeypatch, "upscale", "gray.png", "rgb.png", "-m", tmp_path / "gray.safetensors") == 1
+    assert read_image("gray_x2.png").pixels.shape == (10, 14, 1)
+    assert "failed: rgb.png" in capsys.readouterr().err

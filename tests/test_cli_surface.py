@@ -1,0 +1,83 @@
+"""The commands and their options, frozen: none may vanish or change its name unnoticed."""
+
+import pytest
+
+from hat_sr.cli import app
+
+SURFACE = {
+    "upscale": {
+        "INPUTS": "optional",
+        "--output -o": "optional",
+        "--scale": "optional",
+        "--size": "optional",
+        "--model -m": "optional",
+        "--tile": "optional",
+        "--precision": "optional",
+        "--device": "optional",
+        "--self-ensemble": "optional",
+        "--format": "optional",
+        "--quality": "optional",
+        "--overwrite": "optional",
+        "--skip-existing": "optional",
+    },
+    "benchmark": {
+        "--data": "required",
+        "--scale": "required",
+        "--model -m": "optional",
+        "--lr": "optional",
+        "--tile": "optional",
+        "--precision": "optional",
+        "--device": "optional",
+        "--self-ensemble": "optional",
+        "--json": "optional",
+    },
+    "info": {"--source": "required"},
+    "models": {},
+    "train": {"--recipe": "required", "OVERRIDES": "optional", "--output -o": "required"},
+}
+
+CHOICES = {
+    ("upscale", "--tile"): ("auto", "off"),
+    ("upscale", "--precision"): ("auto", "fp32", "bf16", "fp16"),
+    ("benchmark", "--tile"): ("auto", "off"),
+    ("benchmark", "--precision"): ("auto", "fp32", "bf16", "fp16"),
+}
+
+
+def _arguments(command):
+    return app[command].assemble_argument_collection(parse_docstring=True)
+
+
+def test_commands():
+    assert {name for name in app if not name.startswith("-")} == set(SURFACE)
+    assert {name for name in app if name.startswith("-")} == {"--help", "-h", "--version"}
+
+
+@pytest.mark.parametrize("command", SURFACE)
+def test_options(command):
+    found = {
+        " ".join(argument.names): "required" if argument.required else "optional" for argument in _arguments(command)
+    }
+    assert found == SURFACE[command]
+
+
+@pytest.mark.parametrize(("command", "option"), CHOICES)
+def test_choices(command, option):
+    (argument,) = (argument for argument in _arguments(command) if option in argument.names)
+    assert argument.get_choices() == CHOICES[command, option]
+
+
+@pytest.mark.parametrize("command", SURFACE)
+def test_everything_is_explained(command):
+    assert app[command].help or app[command].default_command.__doc__
+    unexplained = [argument.names for argument in _arguments(command) if not argument.parameter.help]
+    assert unexplained == []
+
+
+@pytest.mark.parametrize("command", SURFACE)
+def test_help_is_printed(command, capsys):
+    app([command, "--help"])
+    printed = capsys.readouterr().out
+    for names in SURFACE[command]:
+        for name in names.split():
+            assert name.removeprefix("--").upper() in printed.upper()

@@ -1,0 +1,151 @@
+"""Who may import whom, and what only the command line does: read from the source, nothing is run."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hat_sr
+
+PACKAGE = Path(hat_sr.__file__).parent
+
+RANKS = {
+    "errors": 0,
+    "model": 1,
+    "image": 1,
+    "inference": 2,
+    "lam": 2,
+    "export": 2,
+    "evaluate": 3,
+    "train": 4,
+    "serve": 4,
+    "video": 4,
+    "cluster": 4,
+    "experiment": 5,
+    "cli": 6,
+}
+"""A module imports from its own part and from parts of lower rank."""
+
+ONLY = {
+    **{
+        f"hat_sr.model.{name}": ("torch", "hat_sr.errors", "hat_sr.model")
+        for name in ("config", "window", "blocks", "hat", "initialise", "cost")
+    },
+    **{f"hat_sr.image.{name}": ("torch", "hat_sr.errors", "hat_sr.image") for name in ("color", "resize")},
+    "hat_sr.image.convert": ("torch", "numpy", "hat_sr.errors", "hat_sr.image"),
+}
+"""Modules that others may copy out: these imports and the standard library, nothing else."""
+
+
+def _name(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {_name(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+PARTS = {name: tree for name, tree in MODULES.items() if name not in ("hat_sr", "hat_sr.__main__")}
+
+
+def imports(tree):
+    """Full names of all that a module imports, wherever in it; public names of hat_sr count as their homes."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {_source(node.module, alias.name) for alias in node.names}
+    return found
+
+
+def _source(module, name):
+    if module == "hat_sr" and name in hat_sr._HOME:
+        return hat_sr._HOME[name]
+    return f"hat_sr.{name}" if module == "hat_sr" and name != "__version__" else module
+
+
+def part(module):
+    """errors, model, …; None for hat_sr itself, which has only the version, and for other packages."""
+    names = module.split(".")
+    return names[1] if names[0] == "hat_sr" and len(names) > 1 else None
+
+
+def wrong_imports(module, tree):
+    own = part(module)
+    return {
+        name
+        for name in imports(tree)
+        if (other := part(name)) is not None and other != own and RANKS[other] >= RANKS[own]
+    }
+
+
+def test_every_part_has_a_rank():
+    assert {part(module) for module in PARTS} <= set(RANKS)
+
+
+@pytest.mark.parametrize("module", PARTS)
+def test_imports_go_down(module):
+    assert wrong_imports(module, PARTS[module]) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "wrong"),
+    [
+        ("hat_sr.model.hat", "import hat_sr.image.color", {"hat_sr.image.color"}),
+        ("hat_sr.image.io", "def f():\n    from hat_sr.inference import pad", {"hat_sr.inference"}),
+        ("hat_sr.model.hat", "from hat_sr import Upscaler", {"hat_sr.inference.upscaler"}),
+        ("hat_sr.errors", "from hat_sr import model", {"hat_sr.model"}),
+        ("hat_sr.model.hat", "from hat_sr import HATConfig, __version__\nimport hat_sr.errors, torch", set()),
+        ("hat_sr.train.loop", "from hat_sr.evaluate import metrics\nfrom hat_sr.train import data", set()),
+    ],
+)
+def test_the_check_of_ranks_can_fail(module, text, wrong):
+    assert wrong_imports(module, ast.parse(text)) == wrong
+
+
+@pytest.mark.parametrize("module", ONLY)
+def test_modules_that_stand_alone(module):
+    standard = sys.stdlib_module_names
+    others = {name for name in imports(MODULES[module]) if name.partition(".")[0] not in standard}
+    assert {name for name in others if not any(f"{name}.".startswith(f"{one}.") for one in ONLY[module])} == set()
+
+
+def _speaks(tree):
+    """Prints, writes to the standard streams, or configures logging."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    told = {"print", "sys.stdout", "sys.stderr", "logging.basicConfig", "warnings.warn"}
+    return (names | attributes) & told | {name for name in imports(tree) if name.partition(".")[0] == "rich"}
+
+
+@pytest.mark.parametrize("module", [module for module in PARTS if part(module) != "cli"])
+def test_only_the_command_line_speaks(module):
+    assert _speaks(MODULES[module]) == set()
+
+
+def test_the_check_of_speech_can_fail():
+    assert _speaks(MODULES["hat_sr.cli"]) >= {"print", "logging.basicConfig"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is(module):
+    assert ast.get_docstring(MODULES[module])
+
+
+@pytest.mark.parametrize("module", ["hat_sr", "hat_sr.cli"])
+def test_importing_does_not_import_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_and_version_do_not_import_torch():
+    code = """
+import sys
+from hat_sr.cli import app
+for words in ('--help', '--version'):
+    app([words])
+sys.exit('torch' in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
