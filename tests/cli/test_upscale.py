@@ -15,7 +15,7 @@ def upscale(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
 
     def call(*words):
-        return run(monkeypatch, "upscale", *words, "--model", tmp_path / "tiny.safetensors", "--device", "cpu")
+        return run(monkeypatch, "upscale", *words, "--model", tmp_path / "tiny.safetensors")
 
     call.folder = tmp_path / "work"
     return call
@@ -92,7 +92,7 @@ def test_results_that_exist(upscale):
         (("--overwrite", "--skip-existing"), "contradict"),
         (("--device", "abacus"), "device 'abacus' is not known"),
         (("--sise", "20x"), "Unknown option"),
-        (("--quality", "101"), "quality 101"),
+        (("--quality", "101"), "Must be <= 100"),
     ],
 )
 def test_a_wrong_call_is_refused_before_any_work(upscale, capsys, words, message):

@@ -34,7 +34,7 @@ for _command, _help in (
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    logging.basicConfig(format="%(message)s")
+    logging.basicConfig(format="%(message)s", handlers=[_StderrOfNow()])
     signal.signal(signal.SIGTERM, _stop)
     try:
         sys.exit(app(sys.argv[1:], exit_on_error=False) or 0)
@@ -47,6 +47,13 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+
+
+class _StderrOfNow(logging.Handler):
+    """Prints to what stderr is at that moment: a progress bar puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
 
 
 def _fail(error: HatError, *, code: int) -> NoReturn:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -42,7 +43,7 @@ def upscale(
     device: str = "auto",
     self_ensemble: Annotated[bool, Parameter(negative="")] = False,
     format: str | None = None,  # noqa: A002 (the option's name)
-    quality: int | None = None,
+    quality: Annotated[int | None, Parameter(validator=Number(gte=1, lte=100))] = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     skip_existing: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
