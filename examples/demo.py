@@ -54,6 +54,7 @@ def compare(upscaler: Upscaler) -> None:
 def enlarge(path: Path, upscaler: Upscaler) -> None:
     """A person's photo → ×4, beside bicubic."""
     image = read_image(path)
+    print(f"{path}: {image.width}×{image.height} pixels, ×{upscaler.scale} with {MODEL} …", flush=True)
     result = upscale_image(image, upscaler, in_chans=upscaler.in_chans)
     output = FOLDER / f"{path.stem}_x4.png"
     comparison = FOLDER / f"{path.stem}_comparison.png"
@@ -61,8 +62,7 @@ def enlarge(path: Path, upscaler: Upscaler) -> None:
     sr = to_tensor(result.color)
     bicubic = resize(to_tensor(image.color), (result.height, result.width)).clamp(0, 1)
     side_by_side([bicubic, sr], comparison, top=0.5, left=0.5)
-    print(f"{path}: {image.width}×{image.height} → {result.width}×{result.height} pixels with {MODEL}")
-    print(f"  result      {output}")
+    print(f"  result      {output}, {result.width}×{result.height} pixels")
     print(f"  comparison  {comparison} (a detail: bicubic, {MODEL})")
 
 

@@ -9,7 +9,8 @@ from hat_sr.errors import ConfigError, InputError
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("photos/a.jpg", "photos/trip/b.PNG", "photos/trip/c.gif", "photos/notes.txt", "photos/.hidden.png"):
+    names = ("photos/a.jpg", "photos/trip/b.PNG", "photos/trip/c.gif")
+    for name in (*names, "photos/notes.txt", "photos/.hidden.png", "photos/.cache/d.png"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -63,10 +64,36 @@ def test_results_inside_the_searched_folder_are_not_inputs(photos):
     assert len(plan("photos", output=output)) == 3
 
 
+def test_an_output_folder_may_hold_the_inputs(photos):
+    assert [output for _, output in plan("photos", output=Path())] == ["a.jpg", "trip/b.PNG", "trip/c.png"]
+
+
+def test_a_result_that_is_named_is_an_input(photos):
+    (photos / "photos/a_x4.jpg").touch()
+    assert plan("photos", "./photos/a_x4.jpg", suffix="_x2", overwrite=True)[1][0] == "photos/a_x4.jpg"
+    with pytest.raises(ConfigError, match="would replace an input"):
+        plan("photos", "./photos/a_x4.jpg", overwrite=True)
+
+
 def test_one_file_to_one_file(photos):
     assert plan("photos/a.jpg", output=Path("b.png")) == [("photos/a.jpg", "b.png")]
+    assert plan("photos/*.jpg", output=Path("b.png")) == [("photos/a.jpg", "b.png")]
+    assert plan("photos/a.jpg", output=Path("b.JPG"), image_format="jpeg") == [("photos/a.jpg", "b.JPG")]
     with pytest.raises(ConfigError, match="disagree"):
         plan("photos/a.jpg", output=Path("b.png"), image_format="jpg")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        (("photos",), "b.png", "b.png names one file, but there are 3 inputs"),
+        (("photos/a.jpg",), "b.gif", ".gif files cannot be written"),
+        (("photos/a.jpg",), "photos/notes.txt", "notes.txt is a file, and no image"),
+    ],
+)
+def test_an_output_that_cannot_be(photos, inputs, output, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(*inputs, output=Path(output))
 
 
 def test_patterns(photos):

@@ -47,7 +47,7 @@ def test_info(monkeypatch, capsys, tiny):
 
 def test_info_of_what_is_no_network(tmp_path, monkeypatch, capsys):
     (tmp_path / "photo.pth").write_bytes(b"no weights")
-    assert run(monkeypatch, "info", tmp_path / "photo.pth") == 1
+    assert run(monkeypatch, "info", tmp_path / "photo.pth") == 2
     assert "photo.pth" in capsys.readouterr().err
 
 

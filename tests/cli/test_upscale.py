@@ -61,6 +61,20 @@ def test_a_folder_with_bad_files_is_done_but_for_those(upscale, capsys):
     assert "in/text.jpg" in error
 
 
+def test_an_error_nobody_thought_of_does_not_stop_the_rest(upscale, monkeypatch, capsys):
+    def read(path):
+        if path.name == "a.png":
+            raise KeyError("surprise")
+        return read_image(path)
+
+    for name in ("a.png", "b.png"):
+        write_noise(upscale.folder / name)
+    monkeypatch.setattr("hat_sr.cli.upscale.read_image", read)
+    assert upscale("a.png", "b.png") == 1
+    assert "failed: a.png: KeyError: 'surprise'" in capsys.readouterr().err
+    assert (upscale.folder / "b_x2.png").exists()
+
+
 def test_depth_and_channels_are_kept(upscale):
     write_noise(upscale.folder / "gray16.png", channels=1, dtype="uint16")
     write_noise(upscale.folder / "alpha.png", channels=4)

@@ -168,6 +168,13 @@ def test_a_block_too_large_for_jpeg_is_left_out(tmp_path: Path, caplog: pytest.L
     assert "too large for JPEG" in caplog.text
 
 
+def test_a_segment_shorter_than_its_own_length_does_no_harm(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg", Image(np.zeros((2, 3, 3), np.uint8)))
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xeb\0\0" + data[2:])
+    assert read_blocks(tmp_path / "a.jpg") == (None, None)
+
+
 def test_other_files_have_no_blocks(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"hello")
     assert read_blocks(tmp_path / "a.txt") == (None, None)
@@ -335,6 +342,16 @@ def test_the_profile_decides_whether_floats_are_light(tmp_path: Path) -> None:
         pixels = np.zeros((2, 3, 3), np.float32)
         write_image(tmp_path / "a.tif", Image(pixels, linear=linear, metadata=Metadata(icc=icc)))
         assert read_image(tmp_path / "a.tif").linear == linear
+
+
+def test_a_linear_profile_keeps_integer_tiff_linear(tmp_path: Path) -> None:
+    light = profile(b"RGB ", b"curv" + struct.pack(">II", 0, 0))
+    pixels = np.arange(18, dtype=np.uint16).reshape(2, 3, 3) * 3000
+    write_image(tmp_path / "a.tif", Image(pixels, linear=True, metadata=Metadata(icc=light)))
+    read = read_image(tmp_path / "a.tif")
+    assert read.linear
+    assert read.metadata.icc == light
+    assert np.array_equal(read.pixels, pixels)
 
 
 @pytest.mark.parametrize("data", [b"", bytes(20), bytes(200)])

@@ -13,7 +13,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from hat_sr import __version__
-from hat_sr.errors import ConfigError, HatError, InputError
+from hat_sr.errors import ConfigError, HatError, InputError, WeightsError
 
 app = App(
     name="hat-sr",
@@ -40,9 +40,9 @@ def main() -> NoReturn:
         sys.exit(app(sys.argv[1:], exit_on_error=False) or 0)
     except CycloptsError:
         sys.exit(2)  # cyclopts has printed what is wrong
-    except (ConfigError, InputError) as error:
+    except (ConfigError, InputError, WeightsError) as error:
         _fail(error, code=2)
-    except HatError as error:
+    except (HatError, OSError) as error:
         _fail(error, code=1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -56,7 +56,7 @@ class _StderrOfNow(logging.Handler):
         print(self.format(record), file=sys.stderr)
 
 
-def _fail(error: HatError, *, code: int) -> NoReturn:
+def _fail(error: Exception, *, code: int) -> NoReturn:
     print(f"hat-sr: {error}", file=sys.stderr)
     sys.exit(code)
 

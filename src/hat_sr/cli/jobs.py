@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hat_sr.errors import ConfigError, InputError
-from hat_sr.image.formats import WRITABLE_SUFFIXES
+from hat_sr.image.formats import WRITABLE_SUFFIXES, format_for
 
 logger = logging.getLogger(__name__)
 
 READ_ONLY_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".tga", ".ppm", ".pgm", ".pnm")
-"""Image files that folders are searched for besides those that can be written; their results are PNG."""
+"""Image files that folders are searched for besides those that can be written; their results are PNG. Some are not read
+(HEIC, AVIF): these fail with a message, where leaving them out would go unnoticed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +45,27 @@ def plan_jobs(
 
     inputs: files, folders (searched recursively for image files) and glob patterns. Results go beside their inputs as
     `NAME<suffix>.EXT`, or below `output` under the input's own relative path and name; `output` may name the file
-    itself if there is one input file. EXT is the input's if such files are written, else png, or `image_format`.
+    itself (by an image's suffix) if there is one input file. EXT is the input's if such files are written, else png, or
+    `image_format`.
 
     Raises InputError for an input that does not exist or holds no image; ConfigError if two results would have one
-    name, a result would replace an input, or results exist and it is not said what to do with them.
+    name, a result would replace an input, results exist and it is not said what to do with them, or `output` is a file
+    where a folder is needed.
     """
     found = _find(inputs, output)
     extension = None if image_format is None else _extension(image_format)
-    if output is not None and _names_a_file(output, inputs):
-        if extension not in (None, output.suffix.lower()):
+    if output is not None and _names_a_file(output):
+        if len(found) > 1:
+            raise ConfigError(f"output {output} names one file, but there are {len(found)} inputs: give a folder")
+        if extension is not None and format_for(output) != format_for(Path(f"x{extension}")):
             raise ConfigError(f"output {output} and format {image_format} disagree: give one of them")
         jobs = [Job(source=found[0].path, output=output)]
     else:
         jobs = [Job(source=file.path, output=_name(file, output, suffix, extension)) for file in found]
     if output is None:
         # A folder that was upscaled before holds results beside the inputs: they are not inputs.
-        results = {job.output for job in jobs}
-        jobs = [job for job in jobs if job.source not in results or str(job.source) in inputs]
+        results, named = {job.output for job in jobs}, {Path(text) for text in inputs}
+        jobs = [job for job in jobs if job.source not in results or job.source in named]
     _check_names(jobs)
     existing = [job for job in jobs if job.output.exists()]
     if existing and not overwrite and not skip_existing:
@@ -89,8 +94,8 @@ def _find(inputs: Sequence[str], output: Path | None) -> list[_Found]:
 
 def _search(folder: Path, output: Path | None) -> list[_Found]:
     suffixes = {*WRITABLE_SUFFIXES, *READ_ONLY_SUFFIXES}
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    if output is not None and output.resolve() != folder.resolve():
+    files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder))]
+    if output is not None and folder.resolve() in output.resolve().parents:
         files = [path for path in files if not path.resolve().is_relative_to(output.resolve())]
     images = [path for path in files if path.suffix.lower() in suffixes]
     if not images:
@@ -111,14 +116,22 @@ def _expand(pattern: str, output: Path | None) -> list[_Found]:
     return files
 
 
-def _names_a_file(output: Path, inputs: Sequence[str]) -> bool:
-    """One input file and an output that is no folder but ends like an image."""
-    return (
-        len(inputs) == 1
-        and Path(inputs[0]).is_file()
-        and not output.is_dir()
-        and output.suffix.lower() in WRITABLE_SUFFIXES
-    )
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
+def _names_a_file(output: Path) -> bool:
+    """Whether the output is no folder but ends like an image. Raises ConfigError if it is neither."""
+    if output.is_dir():
+        return False
+    suffix = output.suffix.lower()
+    if suffix in READ_ONLY_SUFFIXES:
+        raise ConfigError(
+            f"output {output}: {suffix} files cannot be written: use one of {' '.join(WRITABLE_SUFFIXES)}"
+        )
+    if output.exists() and suffix not in WRITABLE_SUFFIXES:
+        raise ConfigError(f"output {output} is a file, and no image: give a folder, or the name of an image")
+    return suffix in WRITABLE_SUFFIXES
 
 
 def _name(file: _Found, output: Path | None, suffix: str, extension: str | None) -> Path:

@@ -87,7 +87,7 @@ def upscale(
     upscaler = Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
     factor = upscaler.scale if scale is None else scale
     scaled_size(1, 1, factor)  # refuses an impossible factor before any file is looked at
-    suffix = f"_x{factor:g}" if size is None else f"_{size.strip().lower()}"
+    suffix = f"_x{factor:g}" if target is None else f"_{target[1] or ''}x{target[0] or ''}"
     jobs = plan_jobs(
         inputs, output=output, suffix=suffix, image_format=format, overwrite=overwrite, skip_existing=skip_existing
     )
@@ -95,21 +95,24 @@ def upscale(
     console = Console(stderr=True)
     failures: list[tuple[Path, str]] = []
     since = time.monotonic()
-    with _progress(console) as progress:
-        images = progress.add_task("images", total=len(jobs))
-        tiles = progress.add_task("tiles", total=1)
-        for job in jobs:
-            progress.update(images, description=job.source.name)
-            try:
-                _run(job, upscaler, factor=factor, target=target, quality=quality, progress=progress, task=tiles)
-            except (HatError, OSError, MemoryError, RuntimeError) as error:
-                failures.append((job.source, str(error) or type(error).__name__))
-            progress.advance(images)
-    if console.is_terminal:
-        seconds = time.monotonic() - since
-        console.print(f"{len(jobs) - len(failures)} of {len(jobs)} done in {seconds:.1f} s, {_where(jobs)}")
-    for source, message in failures:
-        print(f"failed: {message if str(source) in message else f'{source}: {message}'}", file=sys.stderr)
+    try:
+        with _progress(console) as progress:
+            images = progress.add_task("images", total=len(jobs))
+            tiles = progress.add_task("tiles", total=1)
+            for job in jobs:
+                progress.update(images, description=job.source.name)
+                progress.reset(tiles)
+                try:
+                    _run(job, upscaler, factor=factor, target=target, quality=quality, progress=progress, task=tiles)
+                except Exception as error:  # whatever is wrong with one file, the others go on
+                    failures.append((job.source, _reason(error)))
+                progress.advance(images)
+        if console.is_terminal:
+            seconds = time.monotonic() - since
+            console.print(f"{len(jobs) - len(failures)} of {len(jobs)} done in {seconds:.1f} s, {_where(jobs)}")
+    finally:  # after Ctrl-C, too
+        for source, message in failures:
+            print(f"failed: {message if str(source) in message else f'{source}: {message}'}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -127,6 +130,7 @@ def _run(
     height, width = image.height, image.width
     new_size = scaled_size(height, width, factor) if target is None else fitted_size(height, width, target)
     check_size(job.output, *new_size)
+    job.output.parent.mkdir(parents=True, exist_ok=True)
 
     def report(done: int, total: int) -> None:
         progress.update(task, completed=done, total=total)
@@ -136,8 +140,11 @@ def _run(
         lambda x: upscale_to(lambda y: upscaler(y, progress=report), x, new_size, scale=upscaler.scale),
         in_chans=upscaler.in_chans,
     )
-    job.output.parent.mkdir(parents=True, exist_ok=True)
     write_image(job.output, result, quality=quality)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, HatError) else f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 class _RateColumn(ProgressColumn):

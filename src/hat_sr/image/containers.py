@@ -31,7 +31,7 @@ def read_blocks(path: Path) -> tuple[bytes | None, bytes | None]:
     with path.open("rb") as file:
         try:
             return _read_blocks(file)
-        except struct.error:
+        except (struct.error, ValueError):  # lengths that cannot be
             return None, None
 
 

@@ -77,8 +77,9 @@ def check_size(path: Path, height: int, width: int) -> None:
 def fit(image: Image, kind: Format, *, name: str) -> Image:
     """The picture as `kind` can hold it, with a warning (naming the file `name`) for each loss.
 
-    Depth is kept, or becomes the nearest one there is. Integer files other than PNG with a linear tag are encoded for
-    display, so light is encoded by sRGB and clipped at white there; EXR is linear, so the rest is decoded there.
+    Depth is kept, or becomes the nearest one there is. Integer files are encoded for display, so light is encoded by
+    sRGB and clipped at white there, but for PNG with a linear tag and TIFF with a linear profile that came as integers;
+    EXR is linear, so the rest is decoded there.
     Transparency is laid on white where there is no alpha. Gray becomes RGB where there is no gray.
     """
     dtype = _nearest_dtype(image.pixels.dtype.name, kind)
@@ -87,7 +88,8 @@ def fit(image: Image, kind: Format, *, name: str) -> Image:
     elif dtype.startswith("float"):
         linear = image.linear
     else:
-        linear = image.linear and kind.name == "png" and image.pixels.dtype.kind == "u"
+        says_so = kind.name == "png" or (kind.name == "tiff" and image.metadata.icc is not None)
+        linear = image.linear and says_so and image.pixels.dtype.kind == "u"
     flatten = image.alpha is not None and not kind.alpha
     if dtype != image.pixels.dtype.name or linear != image.linear or flatten:
         image = _converted(image, dtype, linear=linear, flatten=flatten, name=name)

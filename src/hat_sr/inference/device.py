@@ -35,7 +35,7 @@ def find_device(name: str | torch.device) -> torch.device:
         raise ConfigError(
             f"device '{device}' is not there: torch finds {accelerator or 'no accelerator'}; use 'auto' or 'cpu'"
         )
-    return torch.device(device.type, torch.accelerator.current_device_index()) if device.index is None else device
+    return torch.empty(0, device=device).device  # with its number: "cuda" is not equal to "cuda:0"
 
 
 def find_dtype(precision: Precision, device: torch.device) -> torch.dtype:
