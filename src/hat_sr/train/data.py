@@ -74,8 +74,8 @@ def _shrunk(image_CHW: Tensor, factor: float) -> Tensor:
 class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
     """Pairs (lr, hr) of float32 RGB crops in [0, 1]: (3, P, P) and (3, s·P, s·P), P the patch size, s the scale.
 
-    Sample number `index` is a pure function of the seed and the index: image (with a chance proportional to its
-    pixels), place, flips and rotation.
+    Sample number `index` is a pure function of the seed and the index: image (each as likely
+    as any other), place, flips and rotation.
     """
 
     def __init__(self, images: list[Tensor], *, scale: int, patch_size: int, seed: int) -> None:
@@ -83,13 +83,10 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         self.scale = scale
         self.patch_size = patch_size
         self.seed = seed
-        pixels = np.array([image.shape[1] * image.shape[2] for image in images], dtype=np.float64)
-        self._cumulated = np.cumsum(pixels / pixels.sum())
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng((self.seed, index))
-        number = min(int(np.searchsorted(self._cumulated, random.random(), side="right")), len(self.images) - 1)
-        image = self.images[number]
+        image = self.images[int(random.integers(len(self.images)))]
         top, left = (int(random.integers(side // self.scale - self.patch_size + 1)) for side in image.shape[1:])
         lr, hr = crop_pair(image, top, left, patch_size=self.patch_size, scale=self.scale)
         turns, flip = int(random.integers(4)), bool(random.integers(2))
