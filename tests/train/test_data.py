@@ -191,7 +191,7 @@ def test_images_are_made_smaller_first(tmp_path, settings, size):
     ("config", "says"),
     [
         (FolderConfig(path="photos", exclude=("0.png", "none.png")), "none.png"),
-        (FolderConfig(path="nowhere"), "nowhere has 0 files"),
+        (FolderConfig(path="nowhere"), "nowhere does not exist or is empty"),
         (FolderConfig(path="photos", exclude=("0.png", "1.png", "2.png")), "no image that could be used"),
     ],
     ids=str,

@@ -1,7 +1,7 @@
 """The command `hat-sr`: parse, load, call, write. Only here is anything printed or logging configured.
 
-Exit codes: 0 all is well, 1 something failed (the rest is done), 2 the call itself is wrong, 130 or 143 stopped by
-Ctrl-C or SIGTERM.
+Exit codes: 0 all is well, 1 something failed (the rest is done), 2 the call itself is wrong, 130, 143 or 129 stopped
+by Ctrl-C, SIGTERM or SIGHUP.
 """
 
 import logging
@@ -20,6 +20,7 @@ app = App(
     help="Make images larger and sharper with HAT, the Hybrid Attention Transformer.",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 # Named, not imported: a command's module, and torch with it, is loaded when it is asked for.
 for _command, _help in (
@@ -35,7 +36,9 @@ for _command, _help in (
 def main() -> NoReturn:
     """Run the command line and exit."""
     logging.basicConfig(format="%(message)s", handlers=[_StderrOfNow()])
-    signal.signal(signal.SIGTERM, _stop)
+    for name in ("SIGTERM", "SIGHUP"):  # the second is not known everywhere
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _stop)
     try:
         sys.exit(app(sys.argv[1:], exit_on_error=False) or 0)
     except CycloptsError:
@@ -62,5 +65,5 @@ def _fail(error: Exception, *, code: int) -> NoReturn:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM unwinds the stack, so that half-written files are removed."""
+    """These signals unwind the stack, so that half-written files are removed."""
     sys.exit(128 + number)

@@ -31,10 +31,12 @@ def read_folder(config: FolderConfig, root: Path, *, smallest: int) -> list[Tens
     folder = root / config.path
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     missing = set(config.exclude) - {path.name for path in paths}
-    if not paths or missing:
+    if paths and missing:
         raise DataError(
-            f"{folder} has {len(paths)} files, without {sorted(missing) or 'any'}: set data.root to the data"
+            f"{folder} does not hold {', '.join(sorted(missing))}, which the recipe excludes: take them out of exclude"
         )
+    if not paths:
+        raise DataError(f"{folder} does not exist or is empty: set data.root to the folder that {config.path} is in")
     images = []
     for path in paths:
         if path.name in config.exclude:
