@@ -5,7 +5,7 @@ Nothing else in the package knows these facts. Our own keys are the released one
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -188,6 +188,6 @@ def _ratio(part: int, whole: int) -> float:
     return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
 
 
-def _some(names: object) -> str:
-    listed = sorted(map(repr, names))  # type: ignore[call-overload]
+def _some(names: Iterable[object]) -> str:
+    listed = sorted(map(repr, names))
     return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "") if listed else "nothing"
