@@ -1,15 +1,12 @@
 """Which files are upscaled, and what each result is called: decided, and refused, before any work starts."""
 
 import glob
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.formats import WRITABLE_SUFFIXES, format_for
-
-logger = logging.getLogger(__name__)
 
 READ_ONLY_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".tga", ".ppm", ".pgm", ".pnm")
 """Image files that folders are searched for besides those that can be written; their results are PNG. Some are not read
@@ -81,14 +78,9 @@ def _find(inputs: Sequence[str], output: Path | None) -> list[_Found]:
         raise InputError("no input: name image files, folders or patterns")
     found: dict[Path, _Found] = {}
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            files = _search(path, output)
-        elif path.exists():
-            files = [_Found(path=path, relative=Path(path.name))]
-        else:
-            files = _expand(text, output)
-        found |= {file.path: file for file in files}
+        for path in [Path(text)] if Path(text).exists() else _expand(text):
+            files = _search(path, output) if path.is_dir() else [_Found(path=path, relative=Path(path.name))]
+            found |= {file.path: file for file in files}
     return [found[path] for path in sorted(found)]
 
 
@@ -100,20 +92,15 @@ def _search(folder: Path, output: Path | None) -> list[_Found]:
     images = [path for path in files if path.suffix.lower() in suffixes]
     if not images:
         raise InputError(f"{folder} holds no image among {len(files)} files: looked for {' '.join(sorted(suffixes))}")
-    if len(images) < len(files):
-        logger.info("%s: %d files that are no images are left alone", folder, len(files) - len(images))
     return [_Found(path=path, relative=path.relative_to(folder)) for path in images]
 
 
-def _expand(pattern: str, output: Path | None) -> list[_Found]:
+def _expand(pattern: str) -> list[Path]:
     # Not Path.glob, which refuses absolute patterns.
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)] if glob.has_magic(pattern) else []  # noqa: PTH207
     if not matches:
         raise InputError(f"{pattern}: no such file or folder")
-    files: list[_Found] = []
-    for path in matches:
-        files += _search(path, output) if path.is_dir() else [_Found(path=path, relative=Path(path.name))]
-    return files
+    return matches
 
 
 def _is_hidden(relative: Path) -> bool:

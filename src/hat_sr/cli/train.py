@@ -34,8 +34,9 @@ def train(
 
     def report(step: int, record: dict[str, float]) -> None:
         values = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
-        left = (total_steps - step) / record["steps_per_second"] / 60 if "steps_per_second" in record else 0.0
-        print(f"step {step} of {total_steps}  {values}  {left:.0f} min left", flush=True)
+        if "steps_per_second" in record:
+            values += f"  {(total_steps - step) / record['steps_per_second'] / 60:.0f} min left"
+        print(f"step {step} of {total_steps}  {values}", flush=True)
 
     run_training(settings, output, on_progress=report)
     print(f"{output / 'weights.safetensors'} written after {(time.monotonic() - since) / 60:.0f} min")

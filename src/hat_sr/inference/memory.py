@@ -20,7 +20,7 @@ def bytes_per_pixel(config: HATConfig, dtype: torch.dtype) -> int:
     The largest moment is either an OCAB, which holds the input, the projections and the overlapping keys and values
     (each Mo²/M² times the map), or the reconstruction, which holds its widest map before and after the pixel shuffle.
     The factors were fitted from above to the peak resident size of forward passes in float32 on a CPU, with embed_dim
-    48 and 180, with and without OCAB, upscale 1, 4 and 8, at 128×128 to 512×512 (they come out 3 to 30 % over).
+    48 and 180, with and without OCAB, upscale 1, 4 and 8, at 128×128 to 512×512.
     """
     overlap = (config.overlap_window_size / config.window_size) ** 2
     body = config.embed_dim * (10 + 6.5 * overlap)
