@@ -33,23 +33,49 @@ SURFACE = {
     },
     "info": {"--source": "required"},
     "models": {},
-    "train": {"--recipe": "required", "OVERRIDES": "optional", "--output -o": "required"},
+    "train": {"--recipe": "required", "OVERRIDES": "optional", "--output -o": "optional", "--dry-run": "optional"},
+    "data check": {"--target": "required", "OVERRIDES": "optional", "--scale": "optional", "--patch-size": "optional"},
+    "data prepare": {
+        "--source": "required",
+        "--destination": "required",
+        "--to": "optional",
+        "--crop": "optional",
+        "--step": "optional",
+        "--shrink": "optional",
+        "--max-width": "optional",
+        "--shard-size": "optional",
+    },
+    "import-options": {"--option-file": "required", "--output -o": "optional", "--num-gpus": "optional"},
 }
 
 CHOICES = {
     ("upscale", "--tile"): ("auto", "off"),
     ("upscale", "--precision"): ("auto", "fp32", "bf16", "fp16"),
+    ("data prepare", "--to"): ("folder", "lmdb", "webdataset"),
     ("benchmark", "--tile"): ("auto", "off"),
     ("benchmark", "--precision"): ("auto", "fp32", "bf16", "fp16"),
 }
 
 
+def _app(command):
+    """The app of a command, or of a command of a group of commands, such as "data check"."""
+    found = app
+    for name in command.split():
+        found = found[name]
+    return found
+
+
 def _arguments(command):
-    return app[command].assemble_argument_collection(parse_docstring=True)
+    return _app(command).assemble_argument_collection(parse_docstring=True)
+
+
+def _commands(group):
+    return {name for name in group if not name.startswith("-")}
 
 
 def test_commands():
-    assert {name for name in app if not name.startswith("-")} == set(SURFACE)
+    found = {f"{name} {inner}".strip() for name in _commands(app) for inner in _commands(app[name]) or {""}}
+    assert found == set(SURFACE)
     assert {name for name in app if name.startswith("-")} == {"--help", "-h", "--version"}
 
 
@@ -69,14 +95,14 @@ def test_choices(command, option):
 
 @pytest.mark.parametrize("command", SURFACE)
 def test_everything_is_explained(command):
-    assert app[command].help or app[command].default_command.__doc__
+    assert _app(command).help or _app(command).default_command.__doc__
     unexplained = [argument.names for argument in _arguments(command) if not argument.parameter.help]
     assert unexplained == []
 
 
 @pytest.mark.parametrize("command", SURFACE)
 def test_help_is_printed(command, capsys):
-    app([command, "--help"])
+    app([*command.split(), "--help"])
     printed = capsys.readouterr().out
     for names in SURFACE[command]:
         for name in names.split():

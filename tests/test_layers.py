@@ -31,7 +31,7 @@ RANKS = {
 ONLY = {
     **{
         f"hat_sr.model.{name}": ("torch", "hat_sr.errors", "hat_sr.model")
-        for name in ("config", "window", "blocks", "hat", "initialise", "cost")
+        for name in ("config", "window", "attention", "blocks", "hat", "initialise", "cost")
     },
     **{f"hat_sr.image.{name}": ("torch", "hat_sr.errors", "hat_sr.image") for name in ("color", "resize")},
     "hat_sr.image.convert": ("torch", "numpy", "hat_sr.errors", "hat_sr.image"),
@@ -127,6 +127,12 @@ def test_only_the_command_line_speaks(module):
 
 def test_the_check_of_speech_can_fail():
     assert _speaks(MODULES["hat_sr.cli"]) >= {"print", "logging.basicConfig"}
+
+
+def test_one_module_knows_of_several_processes():
+    assert {
+        module for module, tree in MODULES.items() if any("torch.distributed" in name for name in imports(tree))
+    } == {"hat_sr.train.distributed"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -6,7 +6,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from goldens.formula import image
 from hat_sr.errors import InputError
-from hat_sr.model.blocks import drop_path
+from hat_sr.model.blocks import LayerNorm, drop_path
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.model.window import shift_masks
@@ -164,3 +164,16 @@ def test_masks_do_not_grow_with_the_image():
     with torch.no_grad():
         model(image((1, 3, 40, 24)))
     assert seen[0] is model.shift_masks
+
+
+def test_norms_have_an_exact_gradient_in_bfloat16():
+    """torch's own is off by half of its size for gradients with a small mean, since it is summed in bfloat16."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(8192, 64, generator=generator), torch.randn(8192, 64, generator=generator) + 0.02
+    gradients = {}
+    for dtype in (torch.float64, torch.bfloat16):
+        norm = LayerNorm(64).to(dtype)
+        (norm(x.to(dtype)) * weight.to(dtype)).sum().backward()
+        gradients[dtype] = [parameter.grad.double() for parameter in norm.parameters()]
+    for low, exact in zip(gradients[torch.bfloat16], gradients[torch.float64], strict=True):
+        assert (low - exact).norm() < 0.02 * exact.norm()

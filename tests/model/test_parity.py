@@ -103,8 +103,8 @@ def _copied(attention, table, size):
         attention.proj.weight.copy_(torch.eye(channels))
         attention.proj.bias.zero_()
         numbers = torch.arange(size * size).double().view(1, size, size, 1).expand(-1, -1, -1, channels)
-        index = _model().relative_position_index_SA
-        return attention(numbers, attention.bias(index))[0, :, :, 0].round()
+        model = _model()
+        return attention(numbers, model.relative_position_index_SA, model.shift_masks)[0, :, :, 0].round()
 
 
 def test_overlap_bias_is_looked_up_by_key_minus_query_modulo_the_table():
@@ -145,7 +145,7 @@ def test_keys_outside_the_image_are_zero_vectors_in_the_softmax():
 
 def test_conv_branch_reads_the_normed_unshifted_map():
     block = _model().layers[0].residual_group.blocks[1]
-    assert block.shift_size == 2
+    assert block.attn.shift_size == 2
     seen = []
     block.conv_block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model = _model()
@@ -188,7 +188,7 @@ def test_pixels_brought_together_by_the_shift_still_leak():
             block.attn.relative_position_bias_table.zero_()
             block.attn.relative_position_bias_table[(3 + 3) * 7 + 3] = bias  # query − key = (3, 0)
             attended, before = (
-                block._attend(image, model.relative_position_index_SA, model.shift_masks) for image in (changed, x)
+                block.attn(image, model.relative_position_index_SA, model.shift_masks) for image in (changed, x)
             )
         moved.append((attended - before)[0, 1].abs().max().item())
     assert moved[0] < 1e-30

@@ -35,18 +35,18 @@ def _relative(window_size, key_size):
 def test_reverse_undoes_partition(B, rows, columns, size, C):
     x = _numbered(B, rows * size, columns * size, C)
     windows = partition(x, size)
-    assert windows.shape == (B * rows * columns, size * size, C)
-    assert torch.equal(reverse(windows, size, rows * size, columns * size), x)
+    assert windows.shape == (B, rows, columns, size * size, C)
+    assert torch.equal(reverse(windows, size), x)
 
 
 def test_windows_and_tokens_are_in_reading_order():
-    windows = partition(_numbered(1, 4, 6, 1), 2)[..., 0]
-    assert windows.tolist()[:4] == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11], [12, 13, 18, 19]]
+    windows = partition(_numbered(1, 4, 6, 1), 2)[0, :, :, :, 0]
+    assert windows.flatten(0, 1).tolist()[:4] == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11], [12, 13, 18, 19]]
 
 
 def test_maps_that_are_not_contiguous():
     x = _numbered(2, 4, 8, 3).transpose(1, 2)
-    assert torch.equal(reverse(partition(x, 4), 4, 8, 4), x)
+    assert torch.equal(reverse(partition(x, 4), 4), x)
 
 
 @given(num_windows, num_windows, window_sizes)
@@ -62,12 +62,12 @@ def test_overlapping_windows_are_centred_and_zero_outside(rows, columns, size, p
     x = _numbered(2, rows * size, columns * size, 3) + 1
     key_size = size + 2 * pad
     windows = partition_overlapping(x, size, key_size)
-    assert windows.shape == (2 * rows * columns, key_size**2, 3)
-    middle = windows.view(-1, key_size, key_size, 3)[:, pad : pad + size, pad : pad + size].flatten(1, 2)
+    assert windows.shape == (2, rows, columns, key_size**2, 3)
+    middle = windows.unflatten(3, (key_size, key_size))[:, :, :, pad : pad + size, pad : pad + size].flatten(3, 4)
     assert torch.equal(middle, partition(x, size))
     padded = torch.nn.functional.pad(x, (0, 0, pad, pad, pad, pad))
     top, left = (rows - 1) * size, (columns - 1) * size
-    assert torch.equal(windows[-1].view(key_size, key_size, 3), padded[-1, top : top + key_size, left:])
+    assert torch.equal(windows[-1, -1, -1].view(key_size, key_size, 3), padded[-1, top : top + key_size, left:])
 
 
 @given(st.integers(2, 8))
@@ -105,8 +105,8 @@ def test_masks_keep_apart_what_the_roll_brought_together(size, shift, rows, colu
     row, column = torch.meshgrid(torch.arange(rows * size), torch.arange(columns * size), indexing="ij")
     rolled = torch.stack([row, column], dim=-1).roll((-shift, -shift), (0, 1))
     came_round = torch.stack([rolled[..., 0] < shift, rolled[..., 1] < shift], dim=-1)
-    windows = partition(came_round[None].int(), size)
-    apart = (windows[:, :, None] != windows[:, None, :]).any(dim=-1).view(rows, columns, size**2, size**2)
+    windows = partition(came_round[None].int(), size)[0]
+    apart = (windows[:, :, :, None] != windows[:, :, None, :]).any(dim=-1)
     masks = shift_masks(size, shift)
     assert masks.shape == (3, size**2, size**2)
     assert masks.unique().tolist() == [-100.0, 0.0]

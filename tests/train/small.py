@@ -7,7 +7,7 @@ import numpy as np
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.model.config import HATConfig
-from hat_sr.train.config import DataConfig, FolderConfig, LogConfig, OptimConfig, Recipe
+from hat_sr.train.config import DataConfig, LogConfig, OptimConfig, Recipe, SourceConfig
 from model.tiny import TINY
 
 
@@ -38,7 +38,7 @@ def small_recipe(root: Path, *, model=None, data=None, optim=None, log=None, **c
     return Recipe(
         model=HATConfig(**settings),
         data=DataConfig(
-            **{"root": str(root), "folders": (FolderConfig(path="photos"),), "patch_size": 8, "batch_size": 2}
+            **{"root": str(root), "sources": (SourceConfig(path="photos"),), "patch_size": 8, "batch_size": 2}
             | (data or {})
         ),
         optim=OptimConfig(**{"total_steps": 8, "learning_rate": 1e-3} | (optim or {})),

@@ -1,27 +1,31 @@
 """The loop: a golden run, going on after a stop, averaging, and losses that are no numbers."""
 
 import json
+import signal
 
 import pytest
 import torch
 
 from hat_sr import __version__
-from hat_sr.errors import DataError, HatError, TrainingError, WeightsError
-from hat_sr.evaluate.benchmark import benchmark, mean_score
+from hat_sr.errors import ConfigError, DataError, HatError, TrainingError, WeightsError
+from hat_sr.evaluate.benchmark import Score, benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
+from hat_sr.image.io import read_image
 from hat_sr.inference.pad import padded
-from hat_sr.model.checkpoint import build_model, read_checkpoint
+from hat_sr.model.checkpoint import build_model, read_checkpoint, save_model
+from hat_sr.model.hat import HAT
+from hat_sr.train import loop
 from hat_sr.train.loop import train, train_step
-from hat_sr.train.state import start_state
+from hat_sr.train.recipe import load_recipe
 from train.small import make_photos, photo, save_png, small_recipe
-from train.test_state import assert_same_state
+from train.test_state import assert_same_state, random_batch, start
 
 # fmt: off
 GOLDEN = [
-    0.1423815, 0.1712718, 0.1448690, 0.1764580, 0.1344894,
-    0.1364846, 0.1481631, 0.1281848, 0.1291802, 0.1294190,
-    0.1443828, 0.1462880, 0.1216535, 0.1154236, 0.1438871,
-    0.1367709, 0.1287162, 0.1293676, 0.1210268, 0.1225857,
+    0.1423848, 0.1712486, 0.1448455, 0.1764817, 0.1344906,
+    0.1364817, 0.1481280, 0.1281780, 0.1291506, 0.1294131,
+    0.1444106, 0.1463324, 0.1216740, 0.1154100, 0.1439923,
+    0.1369029, 0.1288385, 0.1291983, 0.1210680, 0.1225793,
 ]
 # fmt: on
 
@@ -85,6 +89,47 @@ def test_going_on_from_the_state_before(root):
     assert_same_state(train(recipe, root / "run"), expected)
 
 
+def test_a_kill_after_the_last_state_loses_no_weights(root):
+    recipe = small_recipe(root, optim={"total_steps": 2})
+    train(recipe, root / "run")
+    weights = (root / "run" / "weights.safetensors").read_bytes()
+    (root / "run" / "weights.safetensors").unlink()
+    train(recipe, root / "run")
+    assert (root / "run" / "weights.safetensors").read_bytes() == weights
+
+
+def test_going_on_does_not_need_what_the_training_started_from(root):
+    save_model(HAT(small_recipe(root).model), root / "start.safetensors")
+    recipe = small_recipe(root, start_from=str(root / "start.safetensors"))
+    expected = train(recipe, root / "whole")
+    _train_and_stop(recipe, root / "run", at=5)
+    (root / "start.safetensors").unlink()
+    assert_same_state(train(recipe, root / "run"), expected)
+
+
+def test_two_trainings_in_one_folder_are_refused(root):
+    recipe = small_recipe(root)
+
+    def start_another(step, record):
+        with pytest.raises(TrainingError, match="another training is running"):
+            train(recipe, root / "run")
+
+    assert train(recipe, root / "run", on_progress=start_another).step == 8
+
+
+@pytest.mark.parametrize("folder", ["a_file", "a_file/run"])
+def test_folders_that_cannot_be(root, folder):
+    (root / "a_file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        train(small_recipe(root), root / folder)
+
+
+def test_a_validation_folder_without_images_is_refused_at_once(root):
+    with pytest.raises(DataError):
+        train(small_recipe(root, log={"validation_folder": str(root / "nowhere")}), root / "run")
+    assert not (root / "run").exists()
+
+
 def test_a_finished_training_is_left_as_it_is(root):
     recipe = small_recipe(root, optim={"total_steps": 2})
     expected = train(recipe, root / "run")
@@ -99,42 +144,39 @@ def test_another_network_in_the_same_folder_is_refused(root):
         train(small_recipe(root, model={"embed_dim": 24}), root / "run")
 
 
-def _batch(seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(2, 3, 4, 4, generator=generator), torch.rand(2, 3, 8, 8, generator=generator)
-
-
 def test_averaged_weights(tmp_path):
-    """Those of the first step, then decay · average + (1 − decay) · weights."""
-    recipe = small_recipe(tmp_path, optim={"ema_decay": 0.75})
-    state = start_state(recipe)
-    expected = None
+    """Those of the start, then decay · average + (1 − decay) · weights after each step; the decay rises at first."""
+    recipe = small_recipe(tmp_path, optim={"ema_decay": 0.2})
+    state = start(recipe)
+    expected = state.network.conv_first.weight.detach().clone()
     for step in range(4):
-        train_step(state, recipe, *_batch(step))
-        weight = state.model.conv_first.weight.detach().clone()
-        expected = weight if expected is None else 0.75 * expected + 0.25 * weight
+        train_step(state, random_batch(step))
+        weight = state.network.conv_first.weight.detach().clone()
+        decay = [1 / 10, 2 / 11, 0.2, 0.2][step]
+        expected = decay * expected + (1 - decay) * weight
     torch.testing.assert_close(state.averaged.conv_first.weight.detach(), expected)
     assert not torch.equal(expected, weight)
 
 
 def test_averaging_at_decay_0_is_the_model(tmp_path):
     recipe = small_recipe(tmp_path, optim={"ema_decay": 0.0})
-    state = start_state(recipe)
+    state = start(recipe)
     for step in range(3):
-        train_step(state, recipe, *_batch(step))
-    for averaged, weight in zip(state.averaged.parameters(), state.model.parameters(), strict=True):
+        train_step(state, random_batch(step))
+    for averaged, weight in zip(state.averaged.parameters(), state.network.parameters(), strict=True):
         assert torch.equal(averaged, weight)
 
 
 def test_one_step_is_adam_on_the_l1_loss(tmp_path):
     recipe = small_recipe(tmp_path, model={"drop_path_rate": 0.0}, optim={"warmup_steps": 2})
-    state, other = start_state(recipe), start_state(recipe)
-    lr, hr = _batch(0)
-    loss = (other.model.train()(lr) - hr).abs().mean()
+    state, other = start(recipe), start(recipe)
+    batch = random_batch(0)
+    lr, hr = batch.lr, batch.hr
+    loss = (other.network.train()(lr) - hr).abs().mean()
     loss.backward()
-    assert train_step(state, recipe, lr, hr) == pytest.approx(loss.item())
-    before, gradient = (x.detach() for x in (other.model.conv_last.weight, other.model.conv_last.weight.grad))
-    moved = (state.model.conv_last.weight.detach() - before)[gradient.abs() > 1e-4]
+    assert train_step(state, batch) == pytest.approx(loss.item())
+    before, gradient = (x.detach() for x in (other.network.conv_last.weight, other.network.conv_last.weight.grad))
+    moved = (state.network.conv_last.weight.detach() - before)[gradient.abs() > 1e-4]
     # Adam's first step has the length of the learning rate, here half of 1e-3, against the gradient.
     torch.testing.assert_close(moved, -5e-4 * gradient[gradient.abs() > 1e-4].sign(), rtol=1e-2, atol=0)
     assert state.step == 1
@@ -144,9 +186,9 @@ def test_gradients_are_clipped(tmp_path):
     norms = {}
     for clip_norm in (None, 1e-3):
         recipe = small_recipe(tmp_path, model={"drop_path_rate": 0.0}, optim={"clip_norm": clip_norm})
-        state = start_state(recipe)
-        train_step(state, recipe, *_batch(0))
-        squares = sum(parameter.grad.square().sum() for parameter in state.model.parameters())
+        state = start(recipe)
+        train_step(state, random_batch(0))
+        squares = sum(parameter.grad.square().sum() for parameter in state.network.parameters())
         norms[clip_norm] = squares.sqrt().item()
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-2)
     assert norms[None] > 1e-2
@@ -156,23 +198,107 @@ def test_bf16_leaves_the_weights_in_fp32(tmp_path):
     losses = {}
     for precision in ("fp32", "bf16"):
         recipe = small_recipe(tmp_path, model={"drop_path_rate": 0.0}, precision=precision)
-        state = start_state(recipe)
-        losses[precision] = train_step(state, recipe, *_batch(0))
-        assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
+        state = start(recipe)
+        losses[precision] = train_step(state, random_batch(0))
+        assert {parameter.dtype for parameter in state.network.parameters()} == {torch.float32}
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_stops_before_the_update(tmp_path, value):
-    recipe = small_recipe(tmp_path)
-    state = start_state(recipe)
-    lr, hr = _batch(0)
-    lr[0, 0, 0, 0] = value
-    with pytest.raises(TrainingError, match=r"loss of step 0 is (nan|inf).*learning_rate"):
-        train_step(state, recipe, lr, hr)
+@pytest.mark.parametrize(("value", "named"), [(float("nan"), "nan"), (float("inf"), "nan"), (40.0, r"\d\.\d+")])
+def test_an_exploding_loss_stops_before_the_update(tmp_path, value, named):
+    state = start(small_recipe(tmp_path))
+    batch = random_batch(0)
+    batch.hr[0, 0] = value
+    with pytest.raises(TrainingError, match=rf"loss of step 0 is {named}, above .*image 0, image 1"):
+        train_step(state, batch)
     assert issubclass(TrainingError, HatError)
-    assert_same_state(state, start_state(recipe))
+    assert_same_state(state, start(small_recipe(tmp_path)))
+
+
+def test_an_infinite_gradient_stops_before_the_update(tmp_path):
+    state = start(small_recipe(tmp_path, optim={"clip_norm": 1.0}))
+    hook = state.network.conv_last.weight.register_hook(lambda gradient: gradient / 0)
+    with pytest.raises(TrainingError, match=r"gradient of step 0 is not finite.*image 0, image 1"):
+        train_step(state, random_batch(0))
+    hook.remove()
+    assert_same_state(state, start(small_recipe(tmp_path)))
+
+
+def test_weights_that_explode_do_not_take_the_place_of_good_ones(root):
+    """A state of healthy weights is saved; then a rate far too high: starting again must find the healthy ones."""
+    recipe = small_recipe(root, optim={"total_steps": 2})
+    train(recipe, root / "run")
+    healthy = (root / "run" / "state.pt").read_bytes()
+    wild = small_recipe(root, optim={"total_steps": 30, "learning_rate": 10.0}, log={"save_every": 100})
+    for _ in range(2):
+        with pytest.raises(TrainingError, match="loss of step"):
+            train(wild, root / "run")
+        assert (root / "run" / "state.pt").read_bytes() == healthy
+    tame = small_recipe(root, optim={"total_steps": 4})
+    assert train(tame, root / "run").step == 4
+
+
+def test_the_weights_before_a_broken_batch_are_kept(root, monkeypatch):
+    """The third batch is broken: stopped.pt holds the state after two steps. Mended, all is as it would be."""
+    recipe = small_recipe(root, log={"save_every": 1})
+    expected = train(recipe, root / "whole")
+    honest = loop.open_data
+
+    def open_broken_data(*args, **settings):
+        for number, batch in enumerate(honest(*args, **settings)):
+            if number == 2:
+                batch.hr[:] = float("nan")
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "open_data", open_broken_data)
+        with pytest.raises(TrainingError, match=r"loss of step 2 is nan.*[012]\.png"):
+            train(recipe, root / "run")
+    assert torch.load(root / "run" / "stopped.pt")["step"] == 2
+    assert_same_state(train(recipe, root / "run"), expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_the_state_first(root, number):
+    """The signal comes in step 3 of 8; nothing was to be saved before the end. Going on ends as if it had not come."""
+    recipe = small_recipe(root, log={"save_every": 100})
+    expected = train(recipe, root / "whole")
+
+    class _Stopped(BaseException):
+        pass
+
+    def stopped(number, frame):
+        raise _Stopped
+
+    before = signal.signal(number, stopped)
+    try:
+        with pytest.raises(_Stopped):
+            train(recipe, root / "run", on_progress=lambda step, _: signal.raise_signal(number) if step == 3 else None)
+    finally:
+        signal.signal(number, before)
+    assert torch.load(root / "run" / "state.pt")["step"] == 3
+    assert_same_state(train(recipe, root / "run"), expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("num_parts", [2, 3])
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path, precision, num_parts):
+    gradients = []
+    for parts in (1, num_parts):
+        recipe = small_recipe(tmp_path, model={"drop_path_rate": 0.0}, optim={"accumulate": parts}, precision=precision)
+        state = start(recipe)
+        train_step(state, random_batch(0, size=4))
+        gradients.append([weight.grad for weight in state.network.parameters()])
+    for whole, summed in zip(*gradients, strict=True):
+        rtol, atol = (1e-4, 1e-7) if precision == "fp32" else (0.1, 0.02 * whole.abs().max().item())
+        torch.testing.assert_close(summed, whole, rtol=rtol, atol=atol)
+
+
+def test_activation_checkpointing_changes_nothing(root):
+    results = [train(small_recipe(root, activation_checkpointing=on), root / str(on)) for on in (False, True)]
+    for one, other in zip(*(state.network.parameters() for state in results), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_missing_data(tmp_path):
@@ -189,7 +315,7 @@ def test_reports_are_means_since_the_last(root):
     train(small_recipe(root, log=log), root / "run", on_progress=lambda step, record: seen.update({step: record}))
     assert list(seen) == [3, 4, 6, 8]
     assert set(seen[3]) == set(seen[6]) == {"psnr", "ssim"}
-    assert set(seen[4]) == {"loss", "learning_rate", "steps_per_second"}
+    assert set(seen[4]) == {"loss", "learning_rate", "steps_per_second", "waiting_for_data"}
     assert set(seen[8]) == set(seen[3]) | set(seen[4])
     losses = [record["loss"] for record in _log(root / "every")]
     assert seen[4]["loss"] == pytest.approx(sum(losses[:4]) / 4)
@@ -210,3 +336,39 @@ def test_the_written_network_is_the_averaged_one_and_scores_as_logged(root):
     score = mean_score([result.model for result in benchmark(padded(model, multiple=4, scale=2), dataset)])
     logged = _log(root / "run")[-1]
     assert (logged["psnr"], logged["ssim"]) == pytest.approx((score.psnr, score.ssim))
+    best = read_checkpoint(root / "run" / "best.safetensors")
+    assert best.provenance == checkpoint.provenance
+    assert sorted(path.name for path in (root / "run" / "pictures" / "a").iterdir()) == ["00000002.png"]
+    shown = read_image(root / "run" / "pictures" / "a" / "00000002.png").pixels
+    assert shown.shape == (32, 34, 3)
+
+
+def test_the_best_validation_is_kept(root, monkeypatch):
+    scores = iter([30.0, 31.0, 30.5])
+    monkeypatch.setattr(loop, "validate", lambda *_: (Score(psnr=next(scores), ssim=0.9), {}))
+    save_png(root / "set" / "a.png", photo(32, 34))
+    log = {"validate_every": 2, "validation_folder": str(root / "set")}
+    state = train(small_recipe(root, optim={"total_steps": 6}, log=log), root / "run")
+    assert state.best_psnr == 31.0
+    assert read_checkpoint(root / "run" / "best.safetensors").provenance["steps"] == "4"
+    assert read_checkpoint(root / "run" / "weights.safetensors").provenance["steps"] == "6"
+
+
+def test_the_run_folder_has_the_recipe_in_effect(root):
+    recipe = small_recipe(root, optim={"total_steps": 2, "clip_norm": 0.5}, provenance={"title": "a “test”"})
+    train(recipe, root / "run")
+    assert load_recipe(root / "run" / "recipe.toml") == recipe
+
+
+def test_steps_done_again_are_logged_once(root):
+    recipe = small_recipe(root, log={"save_every": 4})
+    _train_and_stop(recipe, root / "run", at=6)
+    train(recipe, root / "run")
+    assert [record["step"] for record in _log(root / "run")] == list(range(1, 9))
+
+
+def test_tensorboard_files(root):
+    recipe = small_recipe(root, optim={"total_steps": 2}, log={"tensorboard": True})
+    train(recipe, root / "run")
+    (events,) = (root / "run" / "tensorboard").iterdir()
+    assert b"learning_rate" in events.read_bytes()

@@ -1,4 +1,4 @@
-"""Recipes: what is read, what wins, what is refused; and that the examples are in no training."""
+"""Recipes: what is read, what wins, what is refused; the published ones; and that the examples are in no training."""
 
 import csv
 import dataclasses
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hat_sr.errors import ConfigError
-from hat_sr.train.config import DataConfig, FolderConfig, LogConfig, OptimConfig
+from hat_sr.model.config import PRESETS
+from hat_sr.train.config import DataConfig, LogConfig, NetworkConfig, OptimConfig, SourceConfig
 from hat_sr.train.recipe import load_recipe
 from train.small import small_recipe
 
@@ -29,10 +30,10 @@ squeeze_factor = 4
 [data]
 patch_size = 16
 
-[[data.folders]]
+[[data.sources]]
 path = "a"
 
-[[data.folders]]
+[[data.sources]]
 path = "b"
 shrink = 2.0
 exclude = ["x.jpg", "y.jpg"]
@@ -54,9 +55,9 @@ def test_file_and_defaults(tmp_path):
     recipe = load_recipe(_write(tmp_path))
     assert (recipe.seed, recipe.precision, recipe.start) == (7, "bf16", "published")
     assert (recipe.model.depths, recipe.model.num_heads, recipe.model.conv_scale) == ((2, 1), (2, 3), 0.01)
-    assert recipe.data.folders == (
-        FolderConfig(path="a"),
-        FolderConfig(path="b", shrink=2.0, exclude=("x.jpg", "y.jpg")),
+    assert recipe.data.sources == (
+        SourceConfig(path="a"),
+        SourceConfig(path="b", shrink=2.0, exclude=("x.jpg", "y.jpg")),
     )
     assert (recipe.data.patch_size, recipe.data.batch_size, recipe.data.root) == (16, 32, ".")
     assert recipe.optim == OptimConfig(total_steps=10, milestones=(5, 8))
@@ -88,6 +89,8 @@ def test_overrides_win(tmp_path):
         ("total_steps = 10", "total_steps = 'many'", ["total_steps", "many", "int"]),
         ('"bf16"', '"fp8"', ["fp8", "fp32", "bf16"]),
         ("total_steps = 10", "", ["total-steps"]),
+        ("[optim]\ntotal_steps = 10\nmilestones = [5, 8]", "", ["no [optim]"]),
+        ('[[data.sources]]\npath = "a"\n\n[[data.sources]]', "[data.sources]", ["double brackets"]),
         ("[model]", "[model", ["TOML", "line"]),
     ],
 )
@@ -125,8 +128,10 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"data": {"folders": ()}}, "data.folders is empty"),
+        ({"data": {"sources": ()}}, "data.sources is empty"),
         ({"data": {"patch_size": 10}}, "patch_size 10.*window_size 4"),
+        ({"seed": -1}, "seed -1"),
+        ({"optim": {"milestones": (-1,)}}, "milestones"),
         ({"data": {"patch_size": 0}}, "patch_size 0"),
         ({"data": {"batch_size": 0}}, "batch_size 0"),
         ({"data": {"num_workers": -1}}, "num_workers -1"),
@@ -150,7 +155,40 @@ def test_impossible_settings(changes, says):
 @pytest.mark.parametrize("shrink", [0.5, 0.0, float("nan")])
 def test_images_are_never_made_larger(shrink):
     with pytest.raises(ConfigError, match=f"shrink {shrink} of photos"):
-        FolderConfig(path="photos", shrink=shrink)
+        SourceConfig(path="photos", shrink=shrink)
+
+
+def test_another_network(tmp_path):
+    path = _write(tmp_path)
+    text = path.read_text()
+    start, end = text.index("[model]"), text.index("[data]")
+    network = 'entry = "nets:RCAN"\nupscale = 2\nsize_multiple = 4\n'
+    arguments = 'blocks = 3\nwidths = [8, 16]\nratio = 1.5\nrates = [0.5, 1.0]\nname = "1"\nnorm = true\n'
+    path.write_text(f"{text[:start]}[network]\n{network}[network.arguments]\n{arguments}{text[end:]}")
+    recipe = load_recipe(path)
+    found = {"blocks": 3, "widths": [8, 16], "ratio": 1.5, "rates": [0.5, 1.0], "name": "1", "norm": True}
+    assert recipe.network == NetworkConfig(entry="nets:RCAN", upscale=2, size_multiple=4, arguments=found)
+    assert {name: type(value) for name, value in recipe.network.arguments.items()} == {
+        name: type(value) for name, value in found.items()
+    }
+    assert (recipe.model, recipe.upscale, recipe.size_multiple) == (None, 2, 4)
+    with pytest.raises(ConfigError, match=r"patch_size 18.*network\.size_multiple 4"):
+        load_recipe(path, ["--data.patch-size", "18"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "pairs"}, "lr_path is for kind 'pairs', and needed there"),
+        ({"lr_path": "lr"}, "lr_path is for kind 'pairs'"),
+        ({"kind": "lmdb", "shrink": 2.0}, "only a folder's images can be shrunk"),
+        ({"kind": "webdataset", "exclude": ("x.jpg",)}, "cannot be excluded from a stream"),
+    ],
+    ids=str,
+)
+def test_impossible_sources(changes, says):
+    with pytest.raises(ConfigError, match=says):
+        SourceConfig(path="a", **changes)
 
 
 def test_there_are_recipes():
@@ -162,21 +200,81 @@ def test_recipe_is_read(path):
     load_recipe(path)
 
 
+SCRATCH = (500_000, 2e-4, (250_000, 400_000, 450_000, 475_000))
+PRETRAINING = (800_000, 2e-4, (300_000, 500_000, 650_000, 700_000, 750_000))
+FROM_X2 = (250_000, 1e-4, (125_000, 200_000, 225_000, 240_000))
+FINETUNING = (250_000, 1e-5, (125_000, 200_000, 225_000, 240_000))
+
+PUBLISHED = {
+    **{f"{size}-x{upscale}": ("DF2K", SCRATCH, None) for size in ("hat-s", "hat") for upscale in (2, 3)},
+    **{f"{size}-x4": ("DF2K", FROM_X2, f"{size}-x2") for size in ("hat-s", "hat")},
+    **{
+        f"{size}-x{upscale}-imagenet": ("ImageNet/train", PRETRAINING, None)
+        for size in ("hat", "hat-l")
+        for upscale in (2, 3, 4)
+    },
+    **{
+        f"{size}-x{upscale}-finetune": ("DF2K", FINETUNING, f"{size}-x{upscale}-imagenet")
+        for size in ("hat", "hat-l")
+        for upscale in (2, 3, 4)
+    },
+}
+"""Of each published training: data, steps, peak of the learning rate, milestones, the training it starts from."""
+
+
+def test_every_published_training_has_a_recipe():
+    assert {path.stem for path in RECIPES} >= set(PUBLISHED)
+    assert len(PUBLISHED) == 18
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_training(name):
+    path = ROOT / "recipes" / f"{name}.toml"
+    data, (total_steps, learning_rate, milestones), start = PUBLISHED[name]
+    recipe = load_recipe(path)
+    size, _, upscale = name.removesuffix("-imagenet").removesuffix("-finetune").rpartition("-")
+    assert recipe.model == PRESETS[f"{size.upper()}-{upscale}"]
+    assert recipe.model.drop_path_rate == 0.1
+    assert recipe.data == DataConfig(sources=(SourceConfig(path=data),), patch_size=64, batch_size=32, num_workers=6)
+    assert recipe.optim == OptimConfig(
+        total_steps=total_steps,
+        learning_rate=learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=0.0,
+        schedule="steps",
+        milestones=milestones,
+        gamma=0.5,
+        warmup_steps=0,
+        ema_decay=0.999,
+    )
+    assert (recipe.precision, recipe.start, recipe.log.validation_folder) == ("fp32", "published", None)
+    assert recipe.start_from == (None if start is None else f"runs/{start}/weights.safetensors")
+    assert recipe.provenance["recipe"] == f"recipes/{name}.toml"
+    comment = path.read_text().partition("\n\n")[0]
+    assert f"hat_sr train recipes/{name}.toml -o runs/{name} " in comment
+    assert f"hat-sr train recipes/{name}.toml -o runs/{name} " in comment
+
+
+def test_what_a_recipe_starts_from_has_a_recipe():
+    starts = {load_recipe(path).start_from for path in RECIPES} - {None}
+    assert {Path(start).parent.name for start in starts} <= {path.stem for path in RECIPES}
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_example_photographs_are_in_no_training(path):
     assert _not_excluded(load_recipe(path).data) == set()
 
 
 def test_the_check_of_examples_can_fail():
-    assert _not_excluded(DataConfig(folders=(FolderConfig(path="photos"),))) == _sources()
+    assert _not_excluded(DataConfig(sources=(SourceConfig(path="photos"),))) == _shown()
 
 
 def _not_excluded(data):
-    folders = [folder for folder in data.folders if Path(folder.path).name == "photos"]
-    return {source for folder in folders for source in _sources() - set(folder.exclude)}
+    folders = [source for source in data.sources if Path(source.path).name == "photos"]
+    return {shown for folder in folders for shown in _shown() - set(folder.exclude)}
 
 
-def _sources():
+def _shown():
     """Names, in the folder of photographs, of those that examples/ shows."""
     with (ROOT / "examples" / "SOURCES.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

@@ -29,8 +29,10 @@ for _command, _help in (
     ("models:models", "List the networks in the package, and the published ones."),
     ("models:info", "Show what a file of weights holds."),
     ("train:train", "Train a HAT by a recipe."),
+    ("import_options:import_options", "Turn an official option file into a recipe."),
 ):
     app.command(f"hat_sr.cli.{_command}", help=_help)
+app.command("hat_sr.cli.data:data_app", name="data", help="Check and prepare training images.")
 
 
 def main() -> NoReturn:

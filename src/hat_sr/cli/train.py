@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from hat_sr.train.describe import describe
 from hat_sr.train.loop import train as run_training
 from hat_sr.train.recipe import load_recipe
 
@@ -14,9 +15,12 @@ from hat_sr.train.recipe import load_recipe
 def train(
     recipe: Path,
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    output: Annotated[Path, Parameter(alias="-o")],
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train a HAT by a recipe, going on from where a training in the same folder stopped.
+
+    Started by torchrun, the processes train together.
 
     Parameters
     ----------
@@ -25,18 +29,34 @@ def train(
     overrides
         Settings that win over the recipe's, such as --data.root DATA --optim.learning-rate 1e-4.
     output
-        The run's folder: state.pt to go on from, weights.safetensors (the averaged network), log.jsonl.
+        The run's folder: state.pt to go on from, weights.safetensors (the averaged network), best.safetensors (that of
+        the best validation), recipe.toml (every setting), log.jsonl, pictures. Default: runs/<name of the recipe>.
+    dry_run
+        Build everything, say what would be trained on what and for how long, and train nothing.
     """
     logging.getLogger("hat_sr").setLevel(logging.INFO)
     settings = load_recipe(recipe, overrides)
+    folder = output or Path("runs") / recipe.stem
+    if dry_run:
+        for line in describe(settings, folder):
+            print(line)
+        return
     total_steps = settings.optim.total_steps
     since = time.monotonic()
 
     def report(step: int, record: dict[str, float]) -> None:
         values = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
         if "steps_per_second" in record:
-            values += f"  {(total_steps - step) / record['steps_per_second'] / 60:.0f} min left"
+            values += f"  {_duration((total_steps - step) / record['steps_per_second'])} left"
         print(f"step {step} of {total_steps}  {values}", flush=True)
 
-    run_training(settings, output, on_progress=report)
-    print(f"{output / 'weights.safetensors'} written after {(time.monotonic() - since) / 60:.0f} min")
+    state = run_training(settings, folder, on_progress=report)
+    if state.step >= total_steps and state.processes.first:
+        print(f"{folder / 'weights.safetensors'} written after {_duration(time.monotonic() - since)}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

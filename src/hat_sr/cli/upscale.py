@@ -9,18 +9,12 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TaskID,
-    TextColumn,
-    TimeRemainingColumn,
 )
-from rich.text import Text
 
 from hat_sr.cli.jobs import Job, plan_jobs
+from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import ConfigError, HatError
 from hat_sr.image.convert import upscale_image
 from hat_sr.image.formats import check_size
@@ -96,7 +90,7 @@ def upscale(
     failures: list[tuple[Path, str]] = []
     since = time.monotonic()
     try:
-        with _progress(console) as progress:
+        with progress_bars(console) as progress:
             images = progress.add_task("images", total=len(jobs))
             tiles = progress.add_task("tiles", total=1)
             for job in jobs:
@@ -145,26 +139,6 @@ def _run(
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, HatError) else f"{type(error).__name__}: {error}".removesuffix(": ")
-
-
-class _RateColumn(ProgressColumn):
-    """How many a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.2f}/s")
-
-
-def _progress(console: Console) -> Progress:
-    """Bars for images and tiles with rate and time left; nothing at all if the console is no terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 def _where(jobs: list[Job]) -> str:

@@ -2,8 +2,8 @@
 
 Feature maps are BHWC throughout; a convolution takes the same memory as channels-last BCHW, so that no copy is made.
 Attribute names follow the released state dicts and must not change.
-Layout in names: B batch, H W, C channels, G windows of all images, N query and M key tokens of a window, K heads,
-D channels of a head.
+Layout in names: B batch, H W, C channels, h w rows and columns of windows, N query and M key tokens of a window, K
+heads.
 """
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hat_sr.model.attention import attend
 from hat_sr.model.config import HATConfig
 from hat_sr.model.window import partition, partition_overlapping, reverse
 
@@ -32,6 +33,19 @@ def drop_path(x: Tensor, rate: float, *, training: bool) -> Tensor:
         return x
     kept = torch.rand(x.shape[0], *[1] * (x.dim() - 1), dtype=x.dtype, device=x.device) >= rate
     return x * kept / (1 - rate)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the last axis, whose weight and bias get an exact gradient in bfloat16 too.
+
+    On a CPU torch sums that gradient in bfloat16, by which it can be off by half of its size.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, C) → (…, C)."""
+        if x.dtype == torch.bfloat16 and torch.is_grad_enabled() and self.weight.requires_grad:
+            return torch.addcmul(self.bias, F.layer_norm(x, self.normalized_shape, eps=self.eps), self.weight)
+        return super().forward(x)
 
 
 class MLP(nn.Module):
@@ -82,36 +96,26 @@ class CAB(nn.Module):
         return apply_channels_last(self.cab, x_BHWC)
 
 
-def attend(q_GNC: Tensor, k_GMC: Tensor, v_GMC: Tensor, bias_KNM: Tensor) -> Tensor:
-    """Multi-head attention within windows, softmax(QKᵀ/√D + bias)·V: → (G, N, C). The bias has K heads."""
-    num_heads = len(bias_KNM)
-    q, k, v = (x.view(*x.shape[:2], num_heads, -1).transpose(1, 2) for x in (q_GNC, k_GMC, v_GMC))
-    out_GKND = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_KNM[None])
-    return out_GKND.transpose(1, 2).flatten(2)
-
-
 class WindowAttention(nn.Module):
-    """W-MSA: attention within windows, with a learnt bias for each relative position."""
+    """W-MSA and SW-MSA: attention within (shifted) windows, with a learnt bias for each relative position."""
 
-    def __init__(self, channels: int, num_heads: int, window_size: int) -> None:
+    def __init__(self, channels: int, *, num_heads: int, window_size: int, shift_size: int) -> None:
         super().__init__()
         self.window_size = window_size
+        self.shift_size = shift_size
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
-    def bias(self, index_NN: Tensor) -> Tensor:
-        """The bias of each pair of tokens: (K, N, N)."""
-        return self.relative_position_bias_table[index_NN].permute(2, 0, 1)
-
-    def forward(self, x_BHWC: Tensor, bias_KNN: Tensor) -> Tensor:
-        """(B, H, W, C) → (B, H, W, C), within windows; H and W are multiples of window_size, and may be 0."""
-        _, H, W, _ = x_BHWC.shape
-        if H == 0 or W == 0:
-            return x_BHWC
-        q, k, v = self.qkv(partition(x_BHWC, self.window_size)).chunk(3, dim=-1)
-        out_GNC = self.proj(attend(q, k, v, bias_KNN))
-        return reverse(out_GNC, self.window_size, H, W)
+    def forward(self, x_BHWC: Tensor, index_NN: Tensor, masks_3NN: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H, W, C); H and W are multiples of window_size."""
+        shift = self.shift_size
+        x = x_BHWC.roll((-shift, -shift), (1, 2)) if shift else x_BHWC
+        q, k, v = self.qkv(partition(x, self.window_size)).chunk(3, dim=-1)
+        bias_KNN = self.relative_position_bias_table[index_NN].permute(2, 0, 1)
+        out_BhwNC = self.proj(attend(q, k, v, bias_KNN, masks_3NN if shift else None))
+        out_BHWC = reverse(out_BhwNC, self.window_size)
+        return out_BHWC.roll((shift, shift), (1, 2)) if shift else out_BHWC
 
 
 class HAB(nn.Module):
@@ -120,37 +124,24 @@ class HAB(nn.Module):
     def __init__(self, config: HATConfig, *, num_heads: int, shift_size: int, drop_path_rate: float) -> None:
         super().__init__()
         channels = config.embed_dim
-        self.shift_size = shift_size
         self.conv_scale = config.conv_scale
         self.drop_path_rate = drop_path_rate
-        self.norm1 = nn.LayerNorm(channels)
-        self.attn = WindowAttention(channels, num_heads, config.window_size)
+        self.norm1 = LayerNorm(channels)
+        self.attn = WindowAttention(
+            channels, num_heads=num_heads, window_size=config.window_size, shift_size=shift_size
+        )
         self.conv_block = CAB(config) if config.use_cab else None
-        self.norm2 = nn.LayerNorm(channels)
+        self.norm2 = LayerNorm(channels)
         self.mlp = MLP(channels, int(channels * config.mlp_ratio))
 
     def forward(self, x_BHWC: Tensor, index_NN: Tensor, masks_3NN: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C). CAB reads the normed, unshifted map and is not under drop path."""
         norm = self.norm1(x_BHWC)
-        x = x_BHWC + drop_path(self._attend(norm, index_NN, masks_3NN), self.drop_path_rate, training=self.training)
+        attended = self.attn(norm, index_NN, masks_3NN)
+        x = x_BHWC + drop_path(attended, self.drop_path_rate, training=self.training)
         if self.conv_block is not None:
-            x = x + self.conv_scale * self.conv_block(norm)
+            x = torch.add(x, self.conv_block(norm), alpha=self.conv_scale)
         return x + drop_path(self.mlp(self.norm2(x)), self.drop_path_rate, training=self.training)
-
-    def _attend(self, x_BHWC: Tensor, index_NN: Tensor, masks_3NN: Tensor) -> Tensor:
-        bias = self.attn.bias(index_NN)
-        if self.shift_size == 0:
-            out: Tensor = self.attn(x_BHWC, bias)
-            return out
-        # Four calls instead of one mask a window: memory does not grow with the number of windows.
-        x = x_BHWC.roll((-self.shift_size, -self.shift_size), (1, 2))
-        upper, lower = slice(None, -self.attn.window_size), slice(-self.attn.window_size, None)
-        down, right, corner = bias + masks_3NN[:, None]
-        rows = [
-            torch.cat([self.attn(x[:, rows, upper], bias_left), self.attn(x[:, rows, lower], bias_right)], dim=2)
-            for rows, bias_left, bias_right in ((upper, bias, right), (lower, down, corner))
-        ]
-        return torch.cat(rows, dim=1).roll((self.shift_size, self.shift_size), (1, 2))
 
 
 class OCAB(nn.Module):
@@ -162,11 +153,11 @@ class OCAB(nn.Module):
         self.window_size = config.window_size
         self.overlap_window_size = config.overlap_window_size
         table_size = (config.window_size + config.overlap_window_size - 1) ** 2
-        self.norm1 = nn.LayerNorm(channels)
+        self.norm1 = LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(table_size, num_heads))
         self.proj = nn.Linear(channels, channels)
-        self.norm2 = nn.LayerNorm(channels)
+        self.norm2 = LayerNorm(channels)
         self.mlp = MLP(channels, int(channels * config.mlp_ratio))
 
     def forward(self, x_BHWC: Tensor, index_NM: Tensor) -> Tensor:
@@ -174,13 +165,14 @@ class OCAB(nn.Module):
 
         The zero padding comes after the projection: padded keys are zero vectors that still take part in the softmax.
         """
-        _, H, W, C = x_BHWC.shape
+        C = x_BHWC.shape[-1]
         q_BHWC, kv_BHWC = self.qkv(self.norm1(x_BHWC)).split((C, 2 * C), dim=-1)
-        q_GNC = partition(q_BHWC, self.window_size)
-        k_GMC, v_GMC = partition_overlapping(kv_BHWC, self.window_size, self.overlap_window_size).chunk(2, dim=-1)
+        q_BhwNC = partition(q_BHWC, self.window_size)
+        kv_BhwMC = partition_overlapping(kv_BHWC, self.window_size, self.overlap_window_size)
+        k_BhwMC, v_BhwMC = kv_BhwMC.chunk(2, dim=-1)
         bias_KNM = self.relative_position_bias_table[index_NM].permute(2, 0, 1)
-        out_GNC = self.proj(attend(q_GNC, k_GMC, v_GMC, bias_KNM))
-        x = x_BHWC + reverse(out_GNC, self.window_size, H, W)
+        out_BhwNC = self.proj(attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, None))
+        x = x_BHWC + reverse(out_BhwNC, self.window_size)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 

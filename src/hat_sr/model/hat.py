@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hat_sr.errors import InputError
-from hat_sr.model.blocks import RHAG, conv3x3
+from hat_sr.model.blocks import RHAG, LayerNorm, conv3x3
 from hat_sr.model.config import HATConfig
 from hat_sr.model.window import overlap_relative_position_index, relative_position_index, shift_masks
 
@@ -23,7 +23,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
 
 
 class HAT(nn.Module):
@@ -52,7 +52,7 @@ class HAT(nn.Module):
             RHAG(config, num_heads=num_heads, drop_path_rates=[next(rates) for _ in range(depth)])
             for num_heads, depth in zip(config.num_heads, config.depths, strict=True)
         )
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.conv_after_body = conv3x3(channels, channels)
         self.conv_before_upsample = nn.Sequential(conv3x3(channels, num_feat), nn.LeakyReLU(0.01))
         self.upsample = upsampler(config.upscale, num_feat)
@@ -73,10 +73,11 @@ class HAT(nn.Module):
         Raises InputError if the number of channels is another, or H or W is no multiple of window_size.
         """
         self._check(x_BCHW)
-        x = (x_BCHW - self.mean) * self.config.img_range
+        mean = self.mean.to(x_BCHW.dtype)  # sharded training casts weights and inputs, but not buffers
+        x = (x_BCHW - mean) * self.config.img_range
         shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         x = self.conv_last(self.upsample(self.conv_before_upsample(shallow + self._body(shallow))))
-        out: Tensor = x / self.config.img_range + self.mean
+        out: Tensor = x / self.config.img_range + mean
         return out
 
     def _body(self, x_BCHW: Tensor) -> Tensor:

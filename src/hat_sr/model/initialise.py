@@ -7,7 +7,7 @@ from hat_sr.errors import ConfigError
 from hat_sr.model.hat import HAT
 
 BODY_GAIN = 0.1
-"""By how much the weights of the body's last convolution are made smaller, so that the start is near bicubic."""
+"""By how much the weights of the body's last convolution are made smaller."""
 
 
 @torch.no_grad()
@@ -29,6 +29,9 @@ def initialise_as_interpolator(model: HAT) -> None:
         )
     _pass_through(model.conv_first, channels, bias=0.0)
     model.conv_after_body.weight.mul_(BODY_GAIN)
+    model.conv_after_body.weight[:channels] = 0  # the body adds nothing to the image itself yet
+    if model.conv_after_body.bias is not None:
+        model.conv_after_body.bias[:channels] = 0
     for conv in model.conv_before_upsample:
         if isinstance(conv, nn.Conv2d):
             _pass_through(conv, channels, bias=1.0)

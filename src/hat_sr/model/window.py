@@ -1,6 +1,7 @@
 """Windows of a feature map: cutting, putting back, relative positions, and the masks of shifted windows.
 
-Layout in names: B batch, H W, C channels, G windows, N tokens of a query window (M²), M tokens of a key window.
+Layout in names: B batch, H W, C channels, h w rows and columns of windows, N tokens of a query window, M of a key
+window.
 """
 
 import torch
@@ -9,31 +10,47 @@ from torch import Tensor
 
 
 def partition(x_BHWC: Tensor, window_size: int) -> Tensor:
-    """Cut into windows: (B, H, W, C) → (B·G, N, C), windows and their tokens in row-major order.
+    """Cut into windows: (B, H, W, C) → (B, h, w, N, C), the tokens of a window in row-major order.
 
     H and W must be multiples of `window_size`.
     """
     B, H, W, C = x_BHWC.shape
-    x = x_BHWC.reshape(B, H // window_size, window_size, W // window_size, window_size, C)
-    return x.transpose(2, 3).reshape(-1, window_size * window_size, C)
+    x = x_BHWC.view(B, H // window_size, window_size, W // window_size, window_size, C)
+    return x.transpose(2, 3).flatten(3, 4)
 
 
-def reverse(x_GNC: Tensor, window_size: int, height: int, width: int) -> Tensor:
-    """Put windows back: (B·G, N, C) → (B, height, width, C). The inverse of `partition`."""
-    x = x_GNC.view(-1, height // window_size, width // window_size, window_size, window_size, x_GNC.shape[-1])
-    return x.transpose(2, 3).reshape(-1, height, width, x_GNC.shape[-1])
+def reverse(x_BhwNC: Tensor, window_size: int) -> Tensor:
+    """Put windows back: (B, h, w, N, C) → (B, H, W, C). The inverse of `partition`."""
+    B, h, w, _, C = x_BhwNC.shape
+    x = x_BhwNC.view(B, h, w, window_size, window_size, C).transpose(2, 3)
+    return x.reshape(B, h * window_size, w * window_size, C)
 
 
 def partition_overlapping(x_BHWC: Tensor, window_size: int, overlap_window_size: int) -> Tensor:
-    """Cut into windows of side `overlap_window_size`, `window_size` apart: (B, H, W, C) → (B·G, M, C).
+    """Cut into windows of side `overlap_window_size`, `window_size` apart: (B, H, W, C) → (B, h, w, M, C).
 
     The map is padded with zeros by half the overlap on every side, so that each window is centred on the plain
     window of the same number (paper, eq. 7).
     """
-    pad = (overlap_window_size - window_size) // 2
-    x = F.pad(x_BHWC, (0, 0, pad, pad, pad, pad))
-    x_BhwCMM = x.unfold(1, overlap_window_size, window_size).unfold(2, overlap_window_size, window_size)
-    return x_BhwCMM.permute(0, 1, 2, 4, 5, 3).reshape(-1, overlap_window_size**2, x_BHWC.shape[-1])
+    x = _windows_along(x_BHWC, 1, window_size, overlap_window_size)  # (B, h, Mo, W, C)
+    x = _windows_along(x, 3, window_size, overlap_window_size)  # (B, h, Mo, w, Mo, C)
+    return x.transpose(2, 3).flatten(3, 4)
+
+
+def _windows_along(x: Tensor, axis: int, window_size: int, overlap_window_size: int) -> Tensor:
+    """Replace `axis` by two: the windows along it, and the pixels of each.
+
+    Made of whole blocks of window_size pixels instead of with Tensor.unfold, whose gradient is slow.
+    """
+    num_windows = x.shape[axis] // window_size
+    num_blocks = -(-overlap_window_size // window_size)  # that a window reaches into
+    before = (overlap_window_size - window_size) // 2
+    after = (num_windows + num_blocks - 1) * window_size - x.shape[axis] - before
+    x = F.pad(x, (0, 0) * (x.dim() - 1 - axis) + (before, after)).unflatten(axis, (-1, window_size))
+    parts = [x.narrow(axis, block, num_windows) for block in range(num_blocks)]
+    rest = overlap_window_size - (num_blocks - 1) * window_size
+    parts[-1] = parts[-1].narrow(axis + 1, 0, rest)
+    return torch.cat(parts, dim=axis + 1)
 
 
 def _coordinates(size: int) -> Tensor:

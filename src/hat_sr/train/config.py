@@ -5,15 +5,42 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hat_sr.errors import ConfigError
-from hat_sr.model.config import HATConfig
+from hat_sr.model.config import UPSCALES, HATConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderConfig:
-    """One folder of high-resolution images, searched recursively."""
+class NetworkConfig:
+    """A network other than ours, to be trained in the same way for a comparison."""
+
+    entry: str
+    """Where its class or function is, as module:name, such as spandrel.architectures.RCAN:RCAN."""
+    upscale: int
+    """What it enlarges by: the low-resolution images are made for it."""
+    arguments: dict[str, object] = field(default_factory=dict)
+    """Keywords that it is called with."""
+    size_multiple: int = 1
+    """Sides of its input must be multiples of this: its window size, if it has one."""
+
+    def __post_init__(self) -> None:
+        if self.entry.count(":") != 1 or not all(self.entry.split(":")):
+            raise ConfigError(f"network.entry {self.entry!r} must be module:name, such as my_networks.rcan:RCAN")
+        if self.upscale not in UPSCALES:
+            raise ConfigError(f"network.upscale {self.upscale} is not one of {', '.join(map(str, UPSCALES))}")
+        if self.size_multiple < 1:
+            raise ConfigError(f"network.size_multiple {self.size_multiple} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One source of high-resolution images."""
 
     path: str
-    """Below `DataConfig.root`."""
+    """Below `DataConfig.root`. For webdataset a pattern such as shards/{000..127}.tar."""
+    kind: Literal["folder", "pairs", "lmdb", "webdataset"] = "folder"
+    """"folder": images, searched recursively. "pairs": the same, with low-resolution images in `lr_path`. "lmdb": a
+    database as `hat-sr data prepare` and BasicSR write it. "webdataset": tar shards, read as a stream."""
+    lr_path: str | None = None
+    """Folder of the low-resolution images, for "pairs": same names, with or without the suffix x2, x3, x4, x8."""
     shrink: float = 1.0
     """Each image is made smaller by this factor (camera JPEGs: 2 or more, their pixels are interpolated)."""
     max_width: int | None = None
@@ -24,27 +51,47 @@ class FolderConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.shrink < math.inf:
             raise ConfigError(f"shrink {self.shrink} of {self.path} must be at least 1")
+        if (self.kind == "pairs") != (self.lr_path is not None):
+            raise ConfigError(
+                f"source {self.path} of kind {self.kind!r}: lr_path is for kind 'pairs', and needed there"
+            )
+        if self.kind != "folder" and (self.shrink != 1 or self.max_width is not None):
+            raise ConfigError(f"source {self.path} of kind {self.kind!r}: only a folder's images can be shrunk")
+        if self.kind == "webdataset" and self.exclude:
+            raise ConfigError(f"source {self.path}: images cannot be excluded from a stream; leave them out of it")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where images come from and how samples are cut."""
 
-    folders: tuple[FolderConfig, ...]
+    sources: tuple[SourceConfig, ...]
+    """Each image of all of them is as likely as any other. A webdataset must be the only one."""
     root: str = "."
-    """Folder that the folders' paths start from."""
+    """Folder that the sources' paths start from."""
     patch_size: int = 64
     """Side of a low-resolution patch, in pixels: a multiple of window_size."""
     batch_size: int = 32
+    """Samples of one step, of all processes together."""
+    in_memory: bool = False
+    """Read all images once and keep them decoded. Else a sample reads its image's file. The samples are the same unless
+    images cannot be used, which are then never drawn."""
     num_workers: int = 0
     """Processes that prepare samples; 0 prepares them in the training process. The samples are the same."""
 
     def __post_init__(self) -> None:
-        if not self.folders:
-            raise ConfigError("data.folders is empty: name at least one folder of images")
+        if not self.sources:
+            raise ConfigError("data.sources is empty: name at least one source of images")
+        if len(self.sources) > 1 and self.streamed:
+            raise ConfigError("data.sources: a webdataset is read as a stream and cannot be mixed with other sources")
         for name, least in (("patch_size", 1), ("batch_size", 1), ("num_workers", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"data.{name} {getattr(self, name)} must be at least {least}")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether samples come in the order of a stream instead of by number."""
+        return any(source.kind == "webdataset" for source in self.sources)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,25 +102,45 @@ class OptimConfig:
     learning_rate: float = 2e-4
     """Peak."""
     betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    """L2 penalty in Adam's gradient; 0 in every published training."""
     schedule: Literal["steps", "cosine"] = "steps"
-    """"steps" halves the rate at each milestone; "cosine" lets it fall to 0 at total_steps."""
+    """"steps" multiplies the rate by gamma at each milestone; "cosine" lets it fall to 0 at total_steps."""
     milestones: tuple[int, ...] = ()
+    gamma: float = 0.5
     warmup_steps: int = 0
     """Steps over which the rate rises linearly from 0."""
+    accumulate: int = 1
+    """In how many parts a batch goes through the network: less memory, the same gradient (but for what drop path draws,
+    which depends on the parts, as on the number of processes)."""
     clip_norm: float | None = None
     """Largest norm of the gradient of all weights together; None leaves it as it is."""
     ema_decay: float = 0.999
     """How much of the averaged weights each step keeps."""
+    largest_loss: float = 1.0
+    """The training stops if the loss of a step is above this, or no number. 1 is all that images can differ."""
 
     def __post_init__(self) -> None:
         if self.total_steps < 1:
             raise ConfigError(f"optim.total_steps {self.total_steps} must be at least 1")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"optim.learning_rate {self.learning_rate} must be above 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optim.betas {self.betas} must be in [0, 1)")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"optim.weight_decay {self.weight_decay} must not be negative")
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"optim.gamma {self.gamma} must be above 0 and at most 1")
+        if any(milestone < 0 for milestone in self.milestones):
+            raise ConfigError(f"optim.milestones {self.milestones} must not be negative")
         if self.warmup_steps < 0:
             raise ConfigError(f"optim.warmup_steps {self.warmup_steps} must not be negative")
+        if self.accumulate < 1:
+            raise ConfigError(f"optim.accumulate {self.accumulate} must be at least 1")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(f"optim.clip_norm {self.clip_norm} must be above 0")
+        if not self.largest_loss > 0:
+            raise ConfigError(f"optim.largest_loss {self.largest_loss} must be above 0")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"optim.ema_decay {self.ema_decay} must be in [0, 1)")
 
@@ -87,34 +154,73 @@ class LogConfig:
     validate_every: int = 2000
     validation_folder: str | None = None
     """A benchmark folder, scored with the averaged weights; None validates on nothing."""
+    num_pictures: int = 4
+    """Of how many images of the validation folder the result is written as a picture."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files beside log.jsonl."""
 
     def __post_init__(self) -> None:
-        for name in ("report_every", "save_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"log.{name} {getattr(self, name)} must be at least 1")
+        for name, least in (("report_every", 1), ("save_every", 1), ("validate_every", 1), ("num_pictures", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"log.{name} {getattr(self, name)} must be at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One training, whole."""
 
-    model: HATConfig
+    model: HATConfig | None = None
+    """The HAT to train; or `network`, another network."""
+    network: NetworkConfig | None = None
     data: DataConfig
     optim: OptimConfig
     log: LogConfig = field(default_factory=LogConfig)
     start: Literal["published", "interpolator"] = "published"
     """"published" draws weights as the paper's code does; "interpolator" starts near bicubic interpolation."""
+    start_from: str | None = None
+    """File of weights (or the name of bundled ones) to start from: of the same network, or of a HAT for another scale:
+    its upsampling convolutions that do not fit are then started anew, as `start` says."""
+    device: str = "auto"
+    """"auto" is the accelerator that torch finds, else the CPU."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """"bf16" runs the network under autocast; weights and optimizer stay fp32."""
+    """"bf16" runs the network in bfloat16; weights, their average and the optimizer stay float32."""
+    activation_checkpointing: bool = False
+    """Compute the activations inside each block again in the backward pass instead of keeping them."""
+    distribution: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes (torchrun) share: "ddp" gradients, "fsdp" (FSDP2) weights and optimizer too."""
     seed: int = 0
     provenance: dict[str, str] = field(default_factory=dict)
     """What the file of weights says of them: title, data, licence, and whatever else."""
 
     def __post_init__(self) -> None:
-        if self.model.in_chans != 3:
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed} must not be negative")
+        if self.model is not None and self.model.in_chans != 3:
             raise ConfigError(f"model.in_chans {self.model.in_chans}: training data is RGB, which takes 3")
-        if self.data.patch_size % self.model.window_size:
+        if self.data.patch_size % self.size_multiple:
             raise ConfigError(
-                f"data.patch_size {self.data.patch_size} must be a multiple of model.window_size "
-                f"{self.model.window_size}"
+                f"data.patch_size {self.data.patch_size} must be a multiple of "
+                f"{'model.window_size' if self.model else 'network.size_multiple'} {self.size_multiple}"
             )
+        if self.network is not None and (self.start != "published" or self.activation_checkpointing):
+            raise ConfigError("start 'interpolator' and activation_checkpointing are for [model], not for [network]")
+
+    @property
+    def architecture(self) -> HATConfig | NetworkConfig:
+        """What is trained: `model` or `network`."""
+        if self.model is not None and self.network is None:
+            return self.model
+        if self.network is not None and self.model is None:
+            return self.network
+        raise ConfigError("a recipe has either [model], a HAT, or [network], another network")
+
+    @property
+    def upscale(self) -> int:
+        """The factor that is trained."""
+        return self.architecture.upscale
+
+    @property
+    def size_multiple(self) -> int:
+        """What the sides of the network's input must be multiples of."""
+        network = self.architecture
+        return network.window_size if isinstance(network, HATConfig) else network.size_multiple

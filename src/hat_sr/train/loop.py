@@ -1,26 +1,36 @@
 """The training loop: it orders, `train_step` computes."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hat_sr import __version__
-from hat_sr.errors import TrainingError
-from hat_sr.evaluate.benchmark import benchmark, mean_score
-from hat_sr.evaluate.dataset import find_datasets
-from hat_sr.inference.pad import padded
-from hat_sr.model.checkpoint import save_model
+from hat_sr.errors import HatError, TrainingError
 from hat_sr.train.config import Recipe
-from hat_sr.train.data import open_data
-from hat_sr.train.optim import learning_rate
-from hat_sr.train.state import TrainState, resume_state, save_state, start_state
+from hat_sr.train.data.batches import Batch, open_data
+from hat_sr.train.distributed import (
+    Processes,
+    all_of,
+    mean_and_any,
+    open_processes,
+    whole,
+    whole_state,
+    without_exchange,
+)
+from hat_sr.train.network import write_weights
+from hat_sr.train.optim import ema_decay, learning_rate
+from hat_sr.train.record import RunRecord, check_run
+from hat_sr.train.state import TrainState, has_state, resume_state, save_state, start_state
+from hat_sr.train.stop import stop_requests
+from hat_sr.train.validate import validate
 
 logger = logging.getLogger(__name__)
 
@@ -29,80 +39,189 @@ Progress = Callable[[int, dict[str, float]], None]
 
 
 def train(recipe: Recipe, folder: Path, *, on_progress: Progress | None = None) -> TrainState:
-    """Train by `recipe` in `folder`, going on from the state there if there is one.
+    """Train by `recipe` in `folder`, going on from the state there if there is one; alone or under torchrun.
 
-    Writes state.pt (everything needed to go on), weights.safetensors (the averaged network) and log.jsonl into
-    `folder`, and returns the last state. Resumed or not, the steps and their numbers are the same.
+    Writes into `folder`: state.pt (everything needed to go on) and the one before it, weights.safetensors (the averaged
+    network), best.safetensors (that of the best validation), recipe.toml, log.jsonl, pictures, TensorBoard's files,
+    and, after a loss or gradient that is no number, stopped.pt (the state just before).
+    Resumed or not, the weights after each step are the same, bit for bit. SIGINT, SIGTERM and SIGHUP save the state
+    first.
 
-    Raises DataError for the data, WeightsError for a state of another recipe, and TrainingError if the loss is no
-    longer a number; the last saved state is then still that of before.
+    Returns the last state. Raises ConfigError, DataError for the data, WeightsError for a state of another recipe, and
+    TrainingError if the loss is no longer a number or another process has ended.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state_file = folder / "state.pt"
-    state = start_state(recipe)
-    if resume_state(state, state_file):
-        logger.info("going on from step %d of %s", state.step, state_file)
-    total_steps = recipe.optim.total_steps
-    batches = open_data(
-        recipe.data, scale=recipe.model.upscale, seed=recipe.seed, first_step=state.step, total_steps=total_steps
+    with stop_requests() as request, open_processes(recipe.device) as processes:
+        run = _Run(recipe, folder, processes, on_progress)
+        try:
+            for batch in run.batches:
+                run.advance(batch)
+                if mean_and_any(0.0, request.number is not None)[1]:
+                    run.save()
+                    logger.warning("stopped after step %d, which is saved: the same command goes on", run.state.step)
+                    break
+        finally:
+            run.close()
+        return run.state
+
+
+class _Run:
+    """One training under way: the state, and what has gathered since the last report."""
+
+    def __init__(self, recipe: Recipe, folder: Path, processes: Processes, on_progress: Progress | None) -> None:
+        check_run(recipe, folder)
+        self.recipe, self.folder, self.processes, self.on_progress = recipe, folder, processes, on_progress
+        self.state = start_state(recipe, processes, resuming=has_state(self.state_file))
+        if resume_state(self.state, self.state_file):
+            logger.info("going on from step %d of %s", self.state.step, self.state_file)
+        if self.state.step >= recipe.optim.total_steps:
+            logger.warning("all of optim.total_steps %d are done: nothing is trained", recipe.optim.total_steps)
+            self._write_weights("weights.safetensors", whole_state(self.state.averaged))
+        self.batches = open_data(
+            recipe.data,
+            scale=recipe.upscale,
+            seed=recipe.seed,
+            first_step=self.state.step,
+            total_steps=recipe.optim.total_steps,
+            rank=processes.rank,
+            num_ranks=processes.size,
+        )
+        self.record = RunRecord(folder, recipe, self.state.step) if processes.first else None
+        self.losses: list[float] = []
+        self.waited = 0.0
+        self.since = self.ready = time.monotonic()
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "state.pt"
+
+    def advance(self, batch: Batch) -> None:
+        """One step, and whatever is due after it."""
+        self.waited += time.monotonic() - self.ready
+        try:
+            self.losses.append(train_step(self.state, batch))
+        except TrainingError:
+            # Not in place of the last saved state: the fault may be in the weights that gave this loss.
+            save_state(self.state, self.folder / "stopped.pt")
+            raise
+        log, step = self.recipe.log, self.state.step
+        last = step == self.recipe.optim.total_steps
+        record = self._report() if step % log.report_every == 0 or last else {}
+        if log.validation_folder is not None and (step % log.validate_every == 0 or last):
+            try:
+                record |= self._validate(Path(log.validation_folder))
+            except HatError:
+                if self.processes.size == 1:  # of several, the others do not know of it, and saving needs all
+                    self.save()
+                raise
+        if record and self.record is not None:
+            self.record.write(step, record)
+        if step % log.save_every == 0 or last:
+            self.save()
+        if record and self.record is not None and self.on_progress is not None:
+            self.on_progress(step, record)
+        self.ready = time.monotonic()
+
+    def save(self) -> None:
+        """Write the state and the averaged weights."""
+        save_state(self.state, self.state_file)
+        self._write_weights("weights.safetensors", whole_state(self.state.averaged))
+
+    def close(self) -> None:
+        """Let go of the run's folder, and of what wraps the network for several processes, before they part."""
+        self.state.running = self.state.network
+        if self.record is not None:
+            self.record.close()
+
+    def _report(self) -> dict[str, float]:
+        now = time.monotonic()
+        elapsed = now - self.since
+        record = {
+            "loss": sum(self.losses) / len(self.losses),
+            "learning_rate": learning_rate(self.recipe.optim, self.state.step - 1),
+            "steps_per_second": len(self.losses) / elapsed,
+            "waiting_for_data": self.waited / elapsed,
+        }
+        self.losses, self.waited, self.since = [], 0.0, now
+        return record
+
+    def _validate(self, folder: Path) -> dict[str, float]:
+        weights = whole_state(self.state.averaged)
+        if self.record is None:
+            return {}
+        score, pictures = validate(self.recipe, weights, folder, self.processes.device)
+        self.record.write_pictures(self.state.step, pictures)
+        if score.psnr > self.state.best_psnr:
+            self.state.best_psnr = score.psnr
+            self._write_weights("best.safetensors", weights)
+        return {"psnr": score.psnr, "ssim": score.ssim}
+
+    def _write_weights(self, name: str, weights: dict[str, Tensor]) -> None:
+        if self.processes.first:
+            made = {"steps": str(self.state.step), "trained_by": f"hat-sr {__version__}"}
+            write_weights(self.recipe, weights, self.folder / name, self.recipe.provenance | made)
+
+
+def train_step(state: TrainState, batch: Batch) -> float:
+    """One step: the L1 loss of the whole batch before the update.
+
+    Raises TrainingError, naming the images, if it is no number or above optim.largest_loss, or the gradient is not
+    finite; the weights are then as they were.
+    """
+    optim, rank = state.recipe.optim, state.processes.rank
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(optim, state.step)
+    # What drop path draws depends on the step alone, so a training that goes on draws the same.
+    torch.manual_seed(int(np.random.SeedSequence((state.recipe.seed, state.step, rank)).generate_state(1)[0]))
+    loss, _ = mean_and_any(compute_gradients(state, batch, num_parts=optim.accumulate), False)
+    if not loss <= optim.largest_loss:
+        raise _unusable(state, batch, "loss", f"{loss}, above optim.largest_loss {optim.largest_loss} or no number")
+    norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), optim.clip_norm or math.inf)
+    if not math.isfinite(whole(norm).item()):
+        raise _unusable(state, batch, "gradient", "not finite")
+    state.optimizer.step()
+    weights = list(state.network.parameters())
+    get_ema_multi_avg_fn(ema_decay(optim, state.step))(list(state.averaged.parameters()), weights, state.step)
+    if state.recipe.network is not None:  # running statistics and the like; HAT has none
+        for running, own, averaged in zip(
+            *(m.buffers() for m in (state.running, state.network, state.averaged)), strict=True
+        ):
+            own.copy_(running)
+            averaged.copy_(running)
+    state.step += 1
+    return loss
+
+
+def _unusable(state: TrainState, batch: Batch, what: str, found: str) -> TrainingError:
+    """The error for a step that cannot be done; its gradients are dropped."""
+    state.optimizer.zero_grad()
+    return TrainingError(
+        f"the {what} of step {state.step} is {found}. If a state has been saved, the same command goes on from "
+        "it; the weights just before this step are in stopped.pt beside it. Lower optim.learning_rate, or look at the "
+        f"images of the batch: {', '.join(dict.fromkeys(all_of(batch.names)))}"
     )
 
-    losses: list[float] = []
-    since = time.monotonic()
-    for lr, hr in batches:
-        losses.append(train_step(state, recipe, lr, hr))
-        record: dict[str, float] = {}
-        if state.step % recipe.log.report_every == 0 or state.step == total_steps:
-            record["loss"] = sum(losses) / len(losses)
-            record["learning_rate"] = learning_rate(recipe.optim, state.step - 1)
-            record["steps_per_second"] = len(losses) / (time.monotonic() - since)
-            losses.clear()
-            since = time.monotonic()
-        if state.step % recipe.log.validate_every == 0 or state.step == total_steps:
-            record |= validate(state, recipe)
-        if state.step % recipe.log.save_every == 0 or state.step == total_steps:
-            save_state(state, state_file)
-            made = {"steps": str(state.step), "trained_by": f"hat-sr {__version__}"}
-            save_model(state.averaged, folder / "weights.safetensors", provenance=recipe.provenance | made)
-        if record:
-            with (folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps({"step": state.step} | record) + "\n")
-            if on_progress is not None:
-                on_progress(state.step, record)
-    return state
 
-
-def train_step(state: TrainState, recipe: Recipe, lr: Tensor, hr: Tensor) -> float:
-    """One step on one batch, (B, C, H, W) and (B, C, s·H, s·W) in [0, 1]: the L1 loss before the update."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe.optim, state.step)
-    state.model.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-        loss = F.l1_loss(state.model(lr), hr)
-    if not math.isfinite(loss.item()):
-        raise TrainingError(
-            f"the loss of step {state.step} is {loss.item()}: lower optim.learning_rate and start again"
-        )
-    state.optimizer.zero_grad()
-    loss.backward()
-    if recipe.optim.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.optim.clip_norm)
-    state.optimizer.step()
-    state.ema.update_parameters(state.model)
-    state.step += 1
-    return loss.item()
-
-
-def validate(state: TrainState, recipe: Recipe) -> dict[str, float]:
-    """PSNR (dB) and SSIM on Y of the averaged weights on the validation folder; nothing if there is none."""
-    if recipe.log.validation_folder is None:
-        return {}
-    model = state.averaged.eval()
-    upscale = padded(model, multiple=model.config.window_size, scale=model.config.upscale)
-    results = [
-        result.model
-        for dataset in find_datasets(Path(recipe.log.validation_folder), model.config.upscale)
-        for result in benchmark(upscale, dataset)
-    ]
-    score = mean_score(results)
-    return {"psnr": score.psnr, "ssim": score.ssim}
+def compute_gradients(state: TrainState, batch: Batch, *, num_parts: int = 1) -> float:
+    """Set the gradients of `state.network` to those of the L1 loss of one batch, in parts; returns the loss."""
+    weights: list[Tensor] = list(state.network.parameters())
+    running: list[Tensor] = list(state.running.parameters())
+    copied = running[0] is not weights[0]
+    if copied:
+        with torch.no_grad():
+            torch._foreach_copy_(running, weights)
+        state.optimizer.zero_grad()
+    state.running.train().zero_grad()
+    total = 0.0
+    parts = list(zip(batch.lr.chunk(num_parts), batch.hr.chunk(num_parts), strict=True))
+    for number, (lr, hr) in enumerate(parts):
+        lr, hr = lr.to(running[0].device, running[0].dtype), hr.to(running[0].device)
+        with without_exchange(state.running, when=number < len(parts) - 1 and not copied):
+            loss = F.l1_loss(state.running(lr).float(), hr) * (len(lr) / len(batch.lr))
+            loss.backward()
+        total += loss.item()
+        if copied:  # summed in float32
+            for weight, copy in zip(weights, running, strict=True):
+                if copy.grad is not None:
+                    weight.grad = copy.grad.float() if weight.grad is None else weight.grad.add_(copy.grad)
+            state.running.zero_grad()
+    return total if math.isfinite(total) else math.nan

@@ -1,8 +1,13 @@
-"""The learning rate as a pure function of the step."""
+"""The learning rate and the decay of the average as pure functions of the step."""
 
 import math
 
 from hat_sr.train.config import OptimConfig
+
+
+def ema_decay(config: OptimConfig, step: int) -> float:
+    """How much of the averaged weights step `step` keeps: less in the first steps, whose weights are soon outdated."""
+    return min(config.ema_decay, (1 + step) / (10 + step))
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
@@ -12,4 +17,4 @@ def learning_rate(config: OptimConfig, step: int) -> float:
     if config.schedule == "cosine":
         progress = (step - config.warmup_steps) / max(config.total_steps - config.warmup_steps, 1)
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return config.learning_rate * 0.5 ** sum(step >= milestone for milestone in config.milestones)
+    return config.learning_rate * config.gamma ** sum(step >= milestone for milestone in config.milestones)

@@ -1,19 +1,33 @@
 """What a training needs to go on exactly where it stopped, and its file."""
 
+import copy
+import json
 import logging
+import math
 import os
 import pickle
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Adam
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hat_sr.errors import WeightsError
-from hat_sr.model.hat import HAT
-from hat_sr.model.initialise import initialise_as_interpolator
 from hat_sr.train.config import Recipe
+from hat_sr.train.distributed import (
+    Processes,
+    check_same,
+    set_whole_optimizer_state,
+    set_whole_state,
+    shard,
+    shared,
+    whole_optimizer_state,
+    whole_state,
+)
+from hat_sr.train.network import build_network
 from hat_sr.train.optim import learning_rate
 
 logger = logging.getLogger(__name__)
@@ -21,47 +35,75 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrainState:
-    """Weights, their average, the optimizer, and the number of steps done."""
+    """Weights, their average, the optimizer, and how far the training is."""
 
-    model: HAT
-    ema: AveragedModel
+    recipe: Recipe
+    processes: Processes
+    network: nn.Module
+    """The weights in float32, which the optimizer changes."""
+    running: nn.Module
+    """What runs forward and backward: `network`, or its copy in bfloat16, wrapped if there are several processes."""
+    averaged: nn.Module
+    """The exponential moving average of the weights, which is what is validated and kept."""
     optimizer: Adam
     step: int = 0
-
-    @property
-    def averaged(self) -> HAT:
-        """The network with the averaged weights."""
-        model = self.ema.module
-        if not isinstance(model, HAT):
-            raise TypeError(f"{type(model).__name__} is averaged, not HAT")
-        return model
+    """Steps done. The number of the next one, and with the seed all that its samples and random numbers depend on."""
+    best_psnr: float = -math.inf
+    """The highest PSNR of a validation so far, dB."""
 
 
-def start_state(recipe: Recipe) -> TrainState:
-    """The state before the first step; the same for the same recipe, whatever was drawn before."""
-    torch.manual_seed(recipe.seed)
-    model = HAT(recipe.model)
-    if recipe.start == "interpolator":
-        initialise_as_interpolator(model)
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.optim.ema_decay))
-    optimizer = Adam(model.parameters(), lr=learning_rate(recipe.optim, 0), betas=recipe.optim.betas)
-    return TrainState(model=model, ema=ema, optimizer=optimizer)
+def start_state(recipe: Recipe, processes: Processes, *, resuming: bool = False) -> TrainState:
+    """The state before the first step; the same for the same recipe, in every process.
+
+    With `resuming` the weights are about to be replaced, and the file of `start_from` is not read.
+    """
+    network = build_network(replace(recipe, start_from=None) if resuming else recipe).to(processes.device)
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    sharded = recipe.distribution == "fsdp" and processes.size > 1
+    if sharded:
+        shard(network, dtype)
+        shard(averaged, dtype)
+    copied = dtype != torch.float32 and not sharded
+    running = copy.deepcopy(network).to(dtype) if copied else network
+    if not sharded:
+        running = shared(running, processes)
+    optimizer = Adam(
+        network.parameters(),
+        lr=learning_rate(recipe.optim, 0),
+        betas=recipe.optim.betas,
+        weight_decay=recipe.optim.weight_decay,
+        fused=True,
+    )
+    return TrainState(
+        recipe=recipe, processes=processes, network=network, running=running, averaged=averaged, optimizer=optimizer
+    )
 
 
 def save_state(state: TrainState, path: Path) -> None:
-    """Write the state to `path`, whole or not at all; the file before it is kept as `<name>.previous`."""
+    """Write the state to `path`, whole or not at all; the file before it is kept as `<name>.previous`.
+
+    To be called by every process; the first writes. The file does not depend on how many there are.
+    """
     content = {
         "step": state.step,
-        "model": state.model.state_dict(),
-        "ema": state.ema.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "random": torch.get_rng_state(),
+        "best_psnr": state.best_psnr,
+        "recipe": json.dumps(asdict(state.recipe)),
+        "network": whole_state(state.network),
+        "averaged": whole_state(state.averaged),
+        "optimizer": whole_optimizer_state(state.network, state.optimizer),
     }
+    if not state.processes.first:
+        return
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     if path.exists():
         path.replace(previous(path))
     part.replace(path)
@@ -72,27 +114,68 @@ def previous(path: Path) -> Path:
     return path.with_name(path.name + ".previous")
 
 
+def has_state(path: Path) -> bool:
+    """Whether there is a state at `path`, or the one before it."""
+    return path.exists() or previous(path).exists()
+
+
 def resume_state(state: TrainState, path: Path) -> bool:
     """Set `state` to what `path` holds, or to the state before it if that file is cut short; False if there is none.
 
-    Raises WeightsError if files are there and none of them can be read, or they belong to another network.
+    Settings that differ from those the state was saved with are logged; another network is refused. To be called by
+    every process. Raises WeightsError for another network, and if files are there and none of them can be read;
+    TrainingError if processes find different states.
     """
+    content = _read_state(path, state.recipe)
+    check_same("the step they go on from", -1 if content is None else content["step"])
+    if content is None:
+        return False
+    set_whole_state(state.network, content["network"])
+    set_whole_state(state.averaged, content["averaged"])
+    set_whole_optimizer_state(state.network, state.optimizer, content["optimizer"])
+    for group in state.optimizer.param_groups:
+        group["betas"], group["weight_decay"] = state.recipe.optim.betas, state.recipe.optim.weight_decay
+    state.step = content["step"]
+    state.best_psnr = content["best_psnr"]
+    return True
+
+
+def _read_state(path: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """What the newest file holds that can be read; None if there is none."""
     candidates = [file for file in (path, previous(path)) if file.exists()]
     for file in candidates:
         try:
             content = torch.load(file, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
             logger.warning("%s cannot be read, going back to the state before it: %s", file, error)
             continue
-        try:
-            state.model.load_state_dict(content["model"])
-            state.ema.load_state_dict(content["ema"])
-            state.optimizer.load_state_dict(content["optimizer"])
-        except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise WeightsError(f"{file} belongs to another recipe; train into another folder. {error}") from error
-        torch.set_rng_state(content["random"])
-        state.step = int(content["step"])
-        return True
+        if not isinstance(content, dict) or "recipe" not in content:
+            raise WeightsError(f"{file} was not written by this version of hat-sr: train into another folder")
+        _compare_recipes(file, json.loads(content["recipe"]), recipe)
+        return content
     if candidates:
         raise WeightsError(f"{path} and the state before it cannot be read: delete them to start anew")
-    return False
+    return None
+
+
+def _compare_recipes(file: Path, saved: dict[str, Any], recipe: Recipe) -> None:
+    before = dict(_leaves(saved))
+    now = dict(_leaves(json.loads(json.dumps(asdict(recipe)))))
+    changes = [
+        f"{key} {before.get(key, 'not there')} → {now.get(key, 'not there')}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    if wrong := [change for change in changes if change.startswith(("model", "network"))]:
+        raise WeightsError(f"{file} belongs to another recipe; train into another folder. {'; '.join(wrong[:3])}")
+    if changes:
+        logger.warning("going on with other settings than before: %s", "; ".join(changes))
+
+
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """Every setting with its dotted name."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value

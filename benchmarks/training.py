@@ -1,0 +1,195 @@
+"""Measure one training step of HAT, ours against the official network: time and peak memory.
+
+    python benchmarks/training.py [--rounds 3] [--steps 5] [--threads 2] [--cases hat-s-x4 hat-xs-x4] [--json FILE]
+
+A step is forward, L1 loss, backward, Adam, and the moving average of the weights. Ours is `train_step` of
+`hat-sr train` itself. The official network is spandrel's copy of it, with torch's Adam at its defaults and an
+AveragedModel, as its own training has them; bf16 is autocast there. Both read the same file of weights and see the same
+batch, and no path is dropped. The exit code is 1 if the losses of the first step differ (in bf16: by more than rounding
+explains), so that different things are not compared.
+
+Each measurement is a process of its own, and the variants take turns, so that what else the machine does hits all of
+them. Memory is the peak of the resident set above that of the process once network, average and optimizer are made
+(Adam makes its two moments in the first step, so they count for both). Linux only.
+
+The first run installs spandrel, without its dependencies, into --cache, where only this script finds it: both networks
+run on the torch of the Python that runs the script. torchvision, which spandrel asks for and HAT does not use, is
+replaced by an empty package, because its wheels want CUDA.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import torch
+from training_step import CASES, VARIANTS, Measured, write_weights
+
+PACKAGES = ("spandrel==0.4.2", "einops==0.8.2")
+
+LARGEST_DIFFERENCE = {"fp32": 1e-6, "bf16": 1e-3}
+"""How far the loss of the first step may be from that of the official network in fp32."""
+
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
+
+Runs = dict[str, list[Measured]]
+"""For each variant, what each round measured."""
+
+
+def main() -> int:
+    """Measure every case and print a table for each; 1 if the losses differ, else 0."""
+    arguments = _parse()
+    machine = describe_machine(arguments.threads)
+    print("\n".join(f"{name}: {value}" for name, value in machine.items()))
+    packages = install(arguments.cache / "-".join(PACKAGES).replace("==", "-"))
+    results, faults = {}, []
+    for name in arguments.cases:
+        runs = run_case(name, packages, rounds=arguments.rounds, steps=arguments.steps, threads=arguments.threads)
+        case = CASES[name]
+        print(f"\n{name}, batch {case.batch_size}, low-resolution patch {case.patch_size}×{case.patch_size}:\n")
+        print(to_table(runs))
+        faults += [f"{name}, {fault}" for fault in find_faults(runs)]
+        results[name] = runs
+    print("\n" + ("\n".join(faults) or "the losses of the first step agree"))
+    if arguments.json is not None:
+        content = {"machine": machine, "steps": arguments.steps, "faults": faults, "cases": results}
+        part = arguments.json.with_name(arguments.json.name + ".part")
+        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        part.replace(arguments.json)
+    return 1 if faults else 0
+
+
+def run_case(name: str, packages: Path, *, rounds: int, steps: int, threads: int) -> Runs:
+    """Measure the variants in turn, `rounds` times over."""
+    runs: Runs = {variant: [] for variant in VARIANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.pth"
+        write_weights(CASES[name], weights)
+        for number in range(rounds):
+            for variant, measured in runs.items():
+                print(f"{name}, round {number + 1} of {rounds}: {variant}", file=sys.stderr, flush=True)
+                measured.append(_measure(name, variant, weights, packages, steps=steps, threads=threads))
+    return runs
+
+
+def _measure(name: str, variant: str, weights: Path, packages: Path, *, steps: int, threads: int) -> Measured:
+    """What a new process measures."""
+    script = Path(__file__).resolve().with_name("training_step.py")
+    command = [sys.executable, str(script), name, variant, str(weights), str(steps), str(threads)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH")])),
+        "PYTHONWARNINGS": "ignore",  # the official network's
+        "OMP_NUM_THREADS": str(threads),
+    }
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"{name}, {variant}: the measurement ended with status {result.returncode}, see above")
+    measured: Measured = json.loads(result.stdout)
+    return measured
+
+
+def install(folder: Path) -> Path:
+    """Put the official network into `folder`, whole or not at all, if it is not there."""
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            part = Path(scratch) / "packages"
+            pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", str(part), *PACKAGES]
+            if subprocess.run(pip, check=False).returncode:
+                raise SystemExit(f"pip could not install {' and '.join(PACKAGES)}, see above")
+            functional = part / "torchvision/transforms/functional.py"
+            functional.parent.mkdir(parents=True)
+            functional.write_text("InterpolationMode = normalize = rotate = None\n", encoding="utf-8")
+            part.rename(folder)
+    return folder
+
+
+def find_faults(runs: Runs) -> list[str]:
+    """Which variants do not compute what the official network does."""
+    expected = runs["official"][0]["losses"][0]
+    faults = []
+    for name, measured in runs.items():
+        difference = max(abs(run["losses"][0] - expected) for run in measured)
+        # Put so that a loss that is no number is a fault.
+        if not difference <= LARGEST_DIFFERENCE[VARIANTS[name].precision]:
+            faults.append(f"{name}: the loss of the first step DIFFERS from the official one by {difference:.1e}")
+    return faults
+
+
+def to_table(runs: Runs) -> str:
+    """Medians over the rounds, as Markdown. Ratios are of measurements of the same round, with their range."""
+    lines = [
+        "| network | s a step | times as fast | memory, MiB | of the official | highest in all, MiB | first loss |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, measured in runs.items():
+        pairs = list(zip(runs["official"], measured, strict=True))
+        speeds = [_seconds(official) / _seconds(run) for official, run in pairs]
+        shares = [_memory(run) / _memory(official) for official, run in pairs]
+        cells = [
+            name,
+            f"{median(map(_seconds, measured)):.3f}",
+            f"{median(speeds):.2f} ({min(speeds):.2f}–{max(speeds):.2f})",
+            f"{median(map(_memory, measured)):.0f}",
+            f"{median(shares):.2f}",
+            f"{median(run['peak_mib'] for run in measured):.0f}",
+            f"{measured[0]['losses'][0]:.7f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _seconds(run: Measured) -> float:
+    return float(median(run["seconds"]))
+
+
+def _memory(run: Measured) -> float:
+    return float(run["peak_mib"] - run["built_mib"])
+
+
+def describe_machine(threads: int) -> dict[str, str]:
+    """What the figures depend on besides the code."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = cpu.get("flags", "").split()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "CPU": f"{cpu.get('model name', platform.machine())}, {os.cpu_count()} cores",
+        "features": " ".join(feature for feature in FEATURES if feature in flags) or "none of note",
+        "threads": str(threads),
+        "torch": torch.__version__,
+        "load before": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hat-sr"
+    parser.add_argument("--rounds", type=positive_integer, default=3, help="how often each variant is measured")
+    parser.add_argument("--steps", type=positive_integer, default=5, help="timed steps of a measurement")
+    parser.add_argument("--threads", type=positive_integer, default=2, help="threads of torch")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all")
+    parser.add_argument("--json", type=Path, help="write all that was measured to this file")
+    parser.add_argument("--cache", type=Path, default=cache, help="where spandrel is put (default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.json is not None and not arguments.json.parent.is_dir():
+        parser.error(f"--json {arguments.json}: no such folder")
+    return arguments
+
+
+def positive_integer(text: str) -> int:
+    """For argparse, which has this name in its message."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""`hat-sr data check` and `hat-sr data prepare`."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from hat_sr.cli.progress import progress_bars
+from hat_sr.errors import ConfigError, InputError
+from hat_sr.train.config import SourceConfig
+from hat_sr.train.data.check import Check, check_source, find_duplicates
+from hat_sr.train.data.database import LmdbSource
+from hat_sr.train.data.prepare import PrepareConfig
+from hat_sr.train.data.prepare import prepare as run_preparation
+from hat_sr.train.data.sources import FolderSource, Source
+from hat_sr.train.recipe import load_recipe
+
+data_app = App(name="data", help="Check and prepare training images.")
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@data_app.command
+def check(
+    target: Path,
+    *overrides: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    scale: int | None = None,
+    patch_size: int | None = None,
+) -> int:
+    """Read every training image: count them, measure them, name those that cannot be used and those there twice.
+
+    The exit code is 1 if there is any that cannot be used.
+
+    Parameters
+    ----------
+    target
+        A folder of images, an LMDB database, tar shards (shards/{000..127}.tar), or a recipe, all of whose sources are
+        read.
+    overrides
+        Settings that win over the recipe's, such as --data.root DATA.
+    scale
+        Factor between low- and high-resolution images, with --patch-size. Default: the recipe's.
+    patch_size
+        Side of a low-resolution patch in pixels: images with a side below scale times patch-size cannot be used.
+    """
+    if target.suffix == ".toml":
+        if scale is not None or patch_size is not None:
+            raise ConfigError("--scale and --patch-size are in the recipe: leave them out, or override data.patch_size")
+        recipe = load_recipe(target, overrides)
+        sources, root = recipe.data.sources, Path(recipe.data.root)
+        scale, patch_size = recipe.upscale, recipe.data.patch_size
+    else:
+        if overrides:
+            raise ConfigError(f"{' '.join(overrides)}: settings are for a recipe, and {target} is none")
+        if (scale is None) != (patch_size is None):
+            raise ConfigError("--scale and --patch-size go together: give both, or none")
+        sources, root = (SourceConfig(path=str(target), kind=_kind(target)),), Path()
+    checks = []
+    with progress_bars(Console(stderr=True)) as progress:
+        for source in sources:
+            task = progress.add_task(source.path, total=None)
+            checks.append(
+                check_source(
+                    source,
+                    root,
+                    scale=scale or 1,
+                    smallest=(scale or 1) * (patch_size or 1),
+                    on_progress=lambda done, total, task=task: progress.update(task, completed=done, total=total),  # type: ignore[misc]
+                )
+            )
+    for one in checks:
+        _report(one)
+    duplicates = find_duplicates(checks)
+    if duplicates:
+        _say("there more than once:")
+        for names in duplicates:
+            _say(f"  {' = '.join(names)}")
+    return 1 if any(one.unusable for one in checks) else 0
+
+
+@data_app.command
+def prepare(
+    source: Path,
+    destination: Path,
+    *,
+    to: Literal["folder", "lmdb", "webdataset"] = "folder",
+    crop: int | None = None,
+    step: int | None = None,
+    shrink: float = 1.0,
+    max_width: int | None = None,
+    shard_size: str = "500MB",
+) -> int:
+    """Make training images ready: cut them into parts, make them smaller, store them as lossless PNG.
+
+    Stopped and started again, it does what is missing. The exit code is 1 if an image could not be used.
+
+    Parameters
+    ----------
+    source
+        A folder of images, searched recursively, or an LMDB database.
+    destination
+        A new folder, or one of an earlier run with the same settings. For lmdb, BasicSR wants a name ending in .lmdb.
+    to
+        folder (of images), lmdb (a database, with meta_info.txt) or webdataset (tar shards).
+    crop
+        Side of the square parts that images are cut into, in pixels, such as 480. Default: images stay whole.
+    step
+        From one part to the next, in pixels. Default: half of crop.
+    shrink
+        Make images smaller by this factor first (camera JPEGs: 2, their pixels are interpolated).
+    max_width
+        Make images still wider than this smaller by a further 4/3.
+    shard_size
+        A shard is closed when it is as large as this: bytes, or with KB, MB or GB.
+    """
+    config = PrepareConfig(to=to, crop=crop, step=step, shard_bytes=parse_bytes(shard_size))
+    images = _open(source, shrink=shrink, max_width=max_width)
+    with progress_bars(Console(stderr=True)) as progress:
+        task = progress.add_task(source.name, total=len(images))
+        done = run_preparation(
+            images,
+            destination,
+            config,
+            described_as={"source": str(source.resolve()), "shrink": shrink, "max_width": max_width},
+            on_progress=lambda number, total: progress.update(task, completed=number, total=total),
+        )
+    before = f", {done.num_done_before} of them before" if done.num_done_before else ""
+    _say(
+        f"{done.num_images - len(done.unusable)} of {done.num_images} images done{before}: "
+        f"{done.num_pieces} image files in {destination}"
+    )
+    if done.num_shards:
+        _say(f'in a recipe: kind = "webdataset", path = "{_shard_pattern(destination, done.num_shards)}"')
+    for message in done.unusable:
+        _say(f"failed: {message}", error=True)
+    return 1 if done.unusable else 0
+
+
+def parse_bytes(text: str) -> int:
+    """A size such as 500MB, 2GB or 1000000, in bytes. Raises InputError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)B?", text.strip(), flags=re.IGNORECASE)
+    if found is None:
+        raise InputError(f"{text!r} is no size: give bytes, or such as 500MB or 2GB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _kind(target: Path) -> Literal["folder", "lmdb", "webdataset"]:
+    if target.suffix == ".tar":
+        return "webdataset"
+    return "lmdb" if (target / "data.mdb").is_file() else "folder"
+
+
+def _open(source: Path, *, shrink: float, max_width: int | None) -> Source:
+    # Checks the settings, and words what is wrong with them.
+    kind = _kind(source)
+    if kind == "webdataset":
+        raise ConfigError(f"{source}: shards are prepared already; name the folder or database they were made from")
+    settings = SourceConfig(path=str(source), kind=kind, shrink=shrink, max_width=max_width)
+    if kind == "lmdb":
+        return LmdbSource(source)
+    return FolderSource(source, shrink=settings.shrink, max_width=settings.max_width)
+
+
+def _shard_pattern(destination: Path, num_shards: int) -> str:
+    if num_shards == 1:
+        return f"{destination}/000000.tar"
+    return f"{destination}/{{000000..{num_shards - 1:06d}}}.tar"
+
+
+def _report(check: Check) -> None:
+    num_usable, num_unusable = len(check.names), len(check.unusable)
+    _say(f"{check.where}: {num_usable} images can be used, {num_unusable} cannot; {check.megapixels:.1f} megapixels")
+    if num_usable:
+        for what, (smallest, middle, largest) in zip(("width", "height"), check.size_range, strict=True):
+            _say(f"  {what:6}  {smallest} to {largest} pixels, median {middle}")
+    for message in check.unusable:
+        _say(f"  cannot be used: {message}")
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    """Print; names of files may be no Unicode."""
+    print(text.encode(errors="backslashreplace").decode(), file=sys.stderr if error else sys.stdout)

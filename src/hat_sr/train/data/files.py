@@ -1,0 +1,172 @@
+"""Files of training images: which there are, what they are called, and their pixels as tensors."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import OpenImageIO as oiio  # noqa: N813
+import torch.nn.functional as F
+from torch import Tensor, from_numpy
+
+from hat_sr.errors import DataError, ImageError
+from hat_sr.image.io import read_image
+
+
+class Picture(NamedTuple):
+    """One image, and its low-resolution image where there is one."""
+
+    hr: Tensor
+    """(3, H, W) uint8 RGB."""
+    lr: Tensor | None = None
+    """(3, H / s, W / s) uint8 RGB, s the scale. None: to be made from `hr`."""
+
+
+def read_rgb(path: Path) -> Tensor:
+    """Read a file of 8-bit gray or RGB: (3, H, W) uint8, a view. Raises ImageError for anything else.
+
+    Alpha is dropped if it hides nothing; else the pixels below are no photograph, and the image is refused.
+    """
+    pixels = read_image(path).pixels
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{path} has {pixels.shape[2]} channels of {pixels.dtype}: training takes 8-bit gray and RGB")
+    if pixels.shape[2] in (2, 4):
+        if not bool((pixels[..., -1] == 255).all()):
+            raise ImageError(f"{path} is transparent in places: training takes 8-bit gray and RGB")
+        pixels = pixels[..., :-1]
+    return from_numpy(pixels).permute(2, 0, 1).expand(3, -1, -1)
+
+
+def check_size(picture: Picture, name: str, *, smallest: int) -> None:
+    """Raise ImageError if a side of the high-resolution image is below `smallest` pixels."""
+    height, width = picture.hr.shape[1:]
+    if min(height, width) < smallest:
+        raise ImageError(f"{name} is {width}×{height}: a side is below {smallest} pixels")
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """What a file says beside its pixels (CMYK, a gain map …) is not told: it would be each time an image is drawn."""
+    image_logger = logging.getLogger("hat_sr.image")
+    level = image_logger.level
+    image_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        image_logger.setLevel(level)
+
+
+def read_rgb_bytes(data: bytes, name: str) -> Tensor:
+    """Read the bytes of such a file, called `name` in messages. Raises ImageError as `read_rgb` does."""
+    # OpenImageIO reads nothing but files from Python.
+    try:
+        handle, path = tempfile.mkstemp(prefix="hat-sr-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            return read_rgb(Path(path))
+        except ImageError as error:
+            raise ImageError(str(error).replace(path, name)) from None
+        finally:
+            Path(path).unlink()
+    except OSError as error:
+        raise DataError(
+            f"{name} could not be unpacked in {tempfile.gettempdir()} ({error.strerror}): set TMPDIR to a folder "
+            "with room"
+        ) from error
+
+
+@contextmanager
+def without_reader_threads() -> Iterator[None]:
+    """A process forked meanwhile can read any image.
+
+    Otherwise it would wait for ever for the threads that OpenImageIO started here (for large TIFF and EXR), which a
+    forked process does not have; to end them there crashes.
+    """
+    threads = oiio.get_int_attribute("threads")
+    oiio.attribute("threads", 1)
+    try:
+        yield
+    finally:
+        oiio.attribute("threads", threads)
+
+
+def list_files(folder: Path) -> list[str]:
+    """Paths of the files below `folder`, with / between folders, sorted; hidden files and folders are left out.
+
+    Raises DataError if it is missing, empty or cannot be read. A million files take some seconds: only links are
+    looked up.
+    """
+    found: list[str] = []
+    pending = [("", str(folder))]
+    try:
+        while pending:
+            prefix, path = pending.pop()
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if not entry.is_dir():
+                        found.append(prefix + entry.name)
+                    elif not (entry.is_symlink() and _holds(entry.path, path)):
+                        pending.append((f"{prefix}{entry.name}/", entry.path))
+    except (FileNotFoundError, NotADirectoryError):
+        found = []
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if not found:
+        raise DataError(
+            f"{folder} does not exist or is empty: name a folder of images (in a recipe, data.root is the folder that "
+            "the sources' paths start from)"
+        )
+    return sorted(found)
+
+
+def _holds(link: str, path: str) -> bool:
+    """Whether the folder `link` leads to is above `path`, so that following it would never end."""
+    target = Path(link).resolve()
+    return Path(path).resolve().is_relative_to(target)
+
+
+def without(exclude: Iterable[str], names: list[str], where: Path) -> list[str]:
+    """The names, found in `where`, whose last part is not in `exclude`.
+
+    Raises DataError if one that is to be left out is not there.
+    """
+    unwanted = set(exclude)
+    if not unwanted:
+        return names
+    missing = unwanted - {name.rpartition("/")[2] for name in names}
+    if missing:
+        raise DataError(
+            f"{where} does not hold {', '.join(sorted(missing))}, which the recipe excludes: take them out of exclude"
+        )
+    return [name for name in names if name.rpartition("/")[2] not in unwanted]
+
+
+def shrunk(image_CHW: Tensor, factor: float) -> Tensor:
+    """The (3, H, W) uint8 image made smaller by `factor`, antialiased bicubic; at least one pixel is left."""
+    if factor == 1:
+        return image_CHW
+    size = [max(round(side / factor), 1) for side in image_CHW.shape[1:]]
+    return F.interpolate(image_CHW[None], size=size, mode="bicubic", antialias=True)[0]
+
+
+class Names:
+    """Many names in two blocks of memory. Processes forked from this one share them, where each would copy a list of
+    strings bit by bit, as it counts references to them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [os.fsencode(name) for name in names]
+        self._text = b"".join(encoded)
+        self._ends = np.cumsum([0, *map(len, encoded)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(self._text[self._ends[index] : self._ends[index + 1]])

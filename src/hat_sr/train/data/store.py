@@ -1,0 +1,244 @@
+"""How prepared images are stored: a folder, an LMDB database or tar shards, each with a journal of what is done.
+
+Images are added one source image at a time. They are written down in the journal only once they are safe, and adding
+them again replaces them: a run that was killed between the two does no harm.
+"""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from hat_sr.errors import ConfigError, DataError, require
+from hat_sr.train.data.database import close_database
+
+PART_PREFIX = ".hat-sr-"
+"""Start of the names of unfinished files and folders in a destination."""
+
+JOURNAL = ".prepared.jsonl"
+
+_BATCH_BYTES = 16_000_000
+"""What is committed to a database at once."""
+
+
+class Piece(NamedTuple):
+    """One image to be stored."""
+
+    name: str
+    """Path in the destination, with / and its suffix."""
+    height: int
+    width: int
+    file: Path
+    """Where it is now, in the destination's file system; storing it takes it away."""
+
+
+class Made(NamedTuple):
+    """All that is made of one source image."""
+
+    image: str
+    pieces: tuple[Piece, ...]
+
+
+class Store(Protocol):
+    """Where pieces are stored."""
+
+    def add(self, made: Made) -> None:
+        """Store what was made of one source image, now or with those that follow."""
+
+    def finish(self) -> None:
+        """Store what is waiting, and what belongs to a complete set."""
+
+
+class Journal:
+    """Which source images are done, and what was made of each: a line of JSON each, after one of settings.
+
+    Raises ConfigError if the destination was made with other settings.
+    """
+
+    def __init__(self, destination: Path, settings: dict[str, object]) -> None:
+        self.path = destination / JOURNAL
+        self.done: dict[str, list[tuple[str, int, int]]] = {}
+        """Name, height and width of the pieces of each source image."""
+        self.num_shards = 0
+        if not self.path.exists():
+            part = destination / f"{PART_PREFIX}journal"
+            part.write_text(json.dumps(settings) + "\n")
+            part.replace(self.path)
+        try:
+            self._read(settings)
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"{self.path} is damaged ({error}): prepare into a new folder") from error
+
+    def _read(self, settings: dict[str, object]) -> None:
+        with self.path.open("rb+") as file:
+            first = file.readline()
+            if (before := json.loads(first)) != settings:
+                differences = ", ".join(
+                    f"{key} {before.get(key)} then, {settings.get(key)} now"
+                    for key in sorted(before.keys() | settings.keys())
+                    if before.get(key) != settings.get(key)
+                )
+                raise ConfigError(f"{self.path.parent} was prepared otherwise ({differences}): name a new folder")
+            end = len(first)
+            for line in file:
+                if not line.endswith(b"\n"):  # the run was killed while it wrote this
+                    break
+                end += len(line)
+                entry = json.loads(line)
+                self.done[entry["image"]] = [(name, height, width) for name, height, width in entry["made"]]
+                self.num_shards = max(self.num_shards, entry.get("shards", 0))
+            file.truncate(end)
+
+    @staticmethod
+    def is_in(destination: Path) -> bool:
+        """Whether the folder was made by an earlier run."""
+        return (destination / JOURNAL).is_file()
+
+    def add(self, images: list[Made], *, num_shards: int = 0) -> None:
+        """Write down that these are safe, in `num_shards` shards with all before them."""
+        lines = []
+        for image, pieces in images:
+            self.done[image] = [(piece.name, piece.height, piece.width) for piece in pieces]
+            entry: dict[str, object] = {"image": image, "made": self.done[image]}
+            lines.append(json.dumps(entry | ({"shards": num_shards} if num_shards else {})) + "\n")
+        self.num_shards = max(self.num_shards, num_shards)
+        with self.path.open("a") as file:
+            file.write("".join(lines))
+
+
+@contextmanager
+def open_store(kind: str, destination: Path, journal: Journal, *, shard_bytes: int) -> Iterator[Store]:
+    """A store of `kind` "folder", "lmdb" or "webdataset". Raises MissingExtraError without the package lmdb."""
+    if kind == "folder":
+        yield _Folder(destination, journal)
+        return
+    store = _Lmdb(destination, journal) if kind == "lmdb" else _Shards(destination, journal, shard_bytes)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+class _Folder:
+    def __init__(self, destination: Path, journal: Journal) -> None:
+        self.destination = destination
+        self.journal = journal
+
+    def add(self, made: Made) -> None:
+        for piece in made.pieces:
+            path = self.destination / piece.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            piece.file.replace(path)
+        self.journal.add([made])
+
+    def finish(self) -> None:
+        """Nothing is waiting."""
+
+
+class _Lmdb:
+    """Keys are names without suffix; meta_info.txt lists the images, in BasicSR's form."""
+
+    def __init__(self, destination: Path, journal: Journal) -> None:
+        self._lmdb = require("lmdb", extra="train")
+        self.destination = destination
+        self.journal = journal
+        close_database(destination)
+        try:
+            self.database = self._lmdb.open(str(destination), map_size=1 << 30)
+        except self._lmdb.Error as error:
+            raise DataError(f"{destination} cannot be opened as an LMDB database: {error}") from error
+        self.waiting: list[Made] = []
+        self.num_bytes = 0
+
+    def add(self, made: Made) -> None:
+        self.waiting.append(made)
+        self.num_bytes += sum(piece.file.stat().st_size for piece in made.pieces)
+        if self.num_bytes >= _BATCH_BYTES:
+            self._commit()
+
+    def _commit(self) -> None:
+        pieces = [piece for made in self.waiting for piece in made.pieces]
+        while not self._put(pieces):
+            self.database.set_mapsize(2 * self.database.info()["map_size"])
+        self.journal.add(self.waiting)
+        for piece in pieces:
+            piece.file.unlink()
+        self.waiting, self.num_bytes = [], 0
+
+    def _put(self, pieces: list[Piece]) -> bool:
+        """Put all or none: False if the database must be made larger first."""
+        try:
+            with self.database.begin(write=True) as transaction:
+                for piece in pieces:
+                    transaction.put(_key(piece.name), piece.file.read_bytes())
+        except self._lmdb.MapFullError:
+            return False
+        except self._lmdb.Error as error:
+            raise DataError(f"{self.destination} cannot be written: {error}") from error
+        return True
+
+    def finish(self) -> None:
+        self._commit()
+        lines = sorted(
+            f"{name} ({height},{width},3) 1\n" for made in self.journal.done.values() for name, height, width in made
+        )
+        part = self.destination / f"{PART_PREFIX}meta_info"
+        part.write_text("".join(lines), errors="surrogateescape")
+        part.replace(self.destination / "meta_info.txt")
+
+    def close(self) -> None:
+        """What is waiting is not lost: it is made again by the next run."""
+        self.database.close()
+
+
+def _key(name: str) -> bytes:
+    return os.fsencode(os.path.splitext(name)[0])  # noqa: PTH122 (a key, no path)
+
+
+class _Shards:
+    """000000.tar, 000001.tar …: all that is made of a source image is in one, and a shard is renamed when complete."""
+
+    def __init__(self, destination: Path, journal: Journal, shard_bytes: int) -> None:
+        self.destination = destination
+        self.journal = journal
+        self.shard_bytes = shard_bytes
+        self.part = destination / f"{PART_PREFIX}shard.tar"
+        self.tar: tarfile.TarFile | None = None
+        self.waiting: list[Made] = []
+
+    def add(self, made: Made) -> None:
+        if self.tar is None:
+            self.tar = tarfile.open(self.part, "w")  # noqa: SIM115 (closed when the shard is full)
+        for piece in made.pieces:
+            entry = tarfile.TarInfo(piece.name)
+            entry.size = piece.file.stat().st_size
+            with piece.file.open("rb") as file:
+                self.tar.addfile(entry, file)
+            piece.file.unlink()
+        self.waiting.append(made)
+        if self.tar.offset >= self.shard_bytes:
+            self._close_shard()
+
+    def _close_shard(self) -> None:
+        if self.tar is None:
+            return
+        self.tar.close()
+        self.tar = None
+        # The number follows from the journal: a shard that was completed but not written down is replaced.
+        number = self.journal.num_shards
+        self.part.replace(self.destination / f"{number:06d}.tar")
+        self.journal.add(self.waiting, num_shards=number + 1)
+        self.waiting = []
+
+    def finish(self) -> None:
+        self._close_shard()
+
+    def close(self) -> None:
+        if self.tar is not None:
+            self.tar.close()
+            self.part.unlink()

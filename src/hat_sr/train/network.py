@@ -1,0 +1,148 @@
+"""The network that a recipe trains: a HAT or another, fresh or from a file of weights, and its file."""
+
+import importlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hat_sr.errors import ConfigError, WeightsError
+from hat_sr.model import official, storage
+from hat_sr.model.checkpoint import save_model
+from hat_sr.model.config import HATConfig
+from hat_sr.model.hat import HAT
+from hat_sr.model.initialise import initialise_as_interpolator
+from hat_sr.model.zoo import read_source
+from hat_sr.train.config import NetworkConfig, Recipe
+
+logger = logging.getLogger(__name__)
+
+NETWORK_KEY = "hat_sr_network"
+"""The key of the metadata of another network's file: JSON with `entry`, `arguments` and `provenance`."""
+
+UNSEEN_IN_SHAPES = ("conv_scale", "img_range", "mean")
+"""Settings of a HAT that change what it computes but not the shape of any tensor."""
+
+UPSAMPLING = "upsample."
+"""How the keys begin that differ between HATs for different scales."""
+
+
+def build_network(recipe: Recipe) -> nn.Module:
+    """The network as it is before the first step, float32 on the CPU; the same for the same recipe.
+
+    Raises ConfigError if another network cannot be made as the recipe says, WeightsError if `start_from` does not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = _fresh_network(recipe)
+    if recipe.start_from is None:
+        return network
+    if isinstance(network, HAT):
+        load_what_fits(network, recipe.start_from)
+    else:
+        _load_other(network, Path(recipe.start_from))
+    return network
+
+
+def _fresh_network(recipe: Recipe) -> nn.Module:
+    config = recipe.architecture
+    if not isinstance(config, HATConfig):
+        return _other_network(config)
+    model = HAT(config, activation_checkpointing=recipe.activation_checkpointing)
+    if recipe.start == "interpolator":
+        initialise_as_interpolator(model)
+    return model
+
+
+def load_what_fits(model: HAT, source: str) -> list[str]:
+    """Take the weights of `source` over: all, or, from a HAT for another scale, all but upsampling convolutions.
+
+    Returns the keys that keep their start, which are logged too. Raises WeightsError if the networks differ in anything
+    else that matters.
+    """
+    checkpoint = read_source(source)
+    own = model.state_dict()
+    fitting = {key: value for key, value in checkpoint.state.items() if key in own and value.shape == own[key].shape}
+    new = [key for key in own if key not in fitting]
+    unfit = [key for key in (*new, *checkpoint.state) if key not in fitting and not key.startswith(UPSAMPLING)]
+    faults = [f"{key} is not there in the same shape" for key in dict.fromkeys(unfit)]
+    if checkpoint.format == "safetensors":  # the released format does not state these
+        faults += [
+            f"{name} is {getattr(checkpoint.config, name)} instead of {getattr(model.config, name)}"
+            for name in UNSEEN_IN_SHAPES
+            if getattr(checkpoint.config, name) != getattr(model.config, name)
+        ]
+    if faults:
+        raise WeightsError(
+            f"{source} is of another network than the recipe's [model]: {'; '.join(faults[:3])}. Only upscale and "
+            "drop_path_rate may differ"
+        )
+    model.load_state_dict(fitting, strict=False)
+    if new:
+        logger.info("from %s, which is for ×%d; new: %s", source, checkpoint.config.upscale, ", ".join(new))
+    if unused := [key for key in checkpoint.state if key not in fitting]:
+        logger.info("from %s, which is for ×%d; not used: %s", source, checkpoint.config.upscale, ", ".join(unused))
+    return new
+
+
+def write_weights(recipe: Recipe, state: Mapping[str, Tensor], path: Path, provenance: Mapping[str, str]) -> None:
+    """Write trained weights as safetensors: a HAT's as `load_model` reads it, another network's under its own keys.
+
+    spandrel opens the latter if it knows the network.
+    """
+    if recipe.network is None:
+        model = filled_network(recipe, state)
+        if isinstance(model, HAT):
+            save_model(model, path, provenance=provenance)
+        return
+    content = {
+        "entry": recipe.network.entry,
+        "arguments": recipe.network.arguments,
+        "provenance": dict(provenance),
+    }
+    weights = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    storage.write_safetensors(path, weights, {NETWORK_KEY: json.dumps(content, ensure_ascii=False)})
+
+
+def filled_network(recipe: Recipe, state: Mapping[str, Tensor]) -> nn.Module:
+    """The recipe's network in eval mode on the CPU, with the values of `state`."""
+    network = build_network(replace(recipe, start_from=None))
+    network.load_state_dict(dict(state))
+    return network.eval()
+
+
+def _other_network(config: NetworkConfig) -> nn.Module:
+    module_name, name = config.entry.split(":")
+    try:
+        make = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"network.entry {config.entry}: {error}. Install the package that has it, or put its folder on PYTHONPATH"
+        ) from error
+    try:
+        network = make(**config.arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config.entry} does not take network.arguments {config.arguments}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"{config.entry} makes {type(network).__name__}: it must make a torch.nn.Module")
+    side = config.size_multiple * -(-16 // config.size_multiple)
+    with torch.no_grad():
+        out = network.eval()(torch.zeros(1, 3, side, side))
+    wanted = (1, 3, side * config.upscale, side * config.upscale)
+    if tuple(getattr(out, "shape", ())) != wanted:
+        raise ConfigError(
+            f"{config.entry} makes {tuple(getattr(out, 'shape', ()))} of (1, 3, {side}, {side}): it must make {wanted} "
+            "to be trained; see network.upscale and network.arguments"
+        )
+    return network
+
+
+def _load_other(network: nn.Module, path: Path) -> None:
+    try:
+        network.load_state_dict(official.unwrap(storage.read_file(path)[0]))
+    except (WeightsError, RuntimeError) as error:
+        raise WeightsError(f"{path} does not fit the recipe's [network]: {error}") from error

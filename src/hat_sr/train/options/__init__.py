@@ -1,0 +1,1 @@
+"""Option files of the official code (BasicSR, YAML) turned into recipes."""

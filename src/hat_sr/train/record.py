@@ -1,0 +1,130 @@
+"""What a run's folder holds besides the state: the recipe in effect, the log, TensorBoard's files, pictures."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from torch import Tensor
+
+from hat_sr.errors import ConfigError, TrainingError, require
+from hat_sr.evaluate.dataset import find_datasets
+from hat_sr.image.convert import to_pixels
+from hat_sr.image.io import write_image
+from hat_sr.image.pixels import Image
+from hat_sr.train.config import Recipe
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two trainings in one folder go unnoticed
+    fcntl = None  # type: ignore[assignment]
+
+
+class RunRecord:
+    """Writes log.jsonl, and TensorBoard's event files if the recipe says so, from a step on.
+
+    Two trainings in one folder are refused with TrainingError.
+
+    Lines of steps that are about to be done again, after a stop between two saved states, are taken out first.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, first_step: int) -> None:
+        make_folder(folder)
+        self._lock = _locked(folder / ".lock")
+        self.folder = folder
+        self.log = folder / "log.jsonl"
+        _write_text(folder / "recipe.toml", recipe_text(recipe))
+        if self.log.exists():
+            lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
+            _write_text(self.log, "".join(line for line in lines if _step(line) <= first_step))
+        self.board = None
+        if recipe.log.tensorboard:
+            tensorboard = require("torch.utils.tensorboard", extra="train")
+            self.board = tensorboard.SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
+
+    def write(self, step: int, record: Mapping[str, float]) -> None:
+        """Add what is known after `step` steps."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **record}) + "\n")
+        if self.board is not None:
+            for name, value in record.items():
+                self.board.add_scalar(name, value, step)
+            self.board.flush()
+
+    def close(self) -> None:
+        """Close TensorBoard's files, and let another training have the folder."""
+        if self.board is not None:
+            self.board.close()
+        self._lock.close()
+
+    def write_pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Write validation results, (1, 3, H, W) in [0, 1] by name, to pictures/<name>/<step>.png."""
+        for name, picture in pictures.items():
+            folder = self.folder / "pictures" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            write_image(folder / f"{step:08}.png", Image(to_pixels(picture, "uint8")))
+            if self.board is not None:
+                self.board.add_image(name, picture[0].clamp(0, 1), step)
+
+
+def check_run(recipe: Recipe, folder: Path) -> None:
+    """Refuse, before any work, a folder that cannot be written to and a validation folder without images.
+
+    Raises ConfigError and DataError.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ConfigError(f"the run cannot be written to {folder}: {existing} is no folder, or not writable")
+    if recipe.log.validation_folder is not None:
+        find_datasets(Path(recipe.log.validation_folder), recipe.upscale)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the run's folder. Raises ConfigError if the system refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the run's folder {folder} cannot be made ({error.strerror}): give another -o") from error
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """An open file that no other process can lock as long as this one lives. Raises TrainingError if one has."""
+    file = path.open("wb")
+    if fcntl is None:
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise TrainingError(
+            f"another training is running in {path.parent}: wait for it, or train into another folder"
+        ) from error
+    return file
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as TOML, every setting with its value; what is None, for which TOML has no word, is left out."""
+    text: str = require("tomli_w", extra="train").dumps(_without_none(asdict(recipe)))
+    return text
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _step(line: str) -> float:
+    """The step of a line of the log; infinite for a line that was cut short."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

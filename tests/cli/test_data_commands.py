@@ -1,0 +1,160 @@
+"""`hat-sr data`: what is printed, and the exit codes."""
+
+import pytest
+
+from cli.running import run, write_noise
+from hat_sr.cli.data import parse_bytes
+from hat_sr.errors import InputError
+
+RECIPE = """
+[model]
+upscale = 2
+embed_dim = 12
+depths = [2]
+num_heads = [2]
+window_size = 8
+squeeze_factor = 4
+
+[data]
+patch_size = 8
+sources = [{path = "a"}, {path = "b"}]
+
+[optim]
+total_steps = 1
+"""
+
+
+@pytest.fixture
+def photos(tmp_path):
+    write_noise(tmp_path / "photos" / "a.png", 20, 30)
+    write_noise(tmp_path / "photos" / "n01" / "a.png", 24, 18)
+    return tmp_path / "photos"
+
+
+def test_check_of_a_good_folder(photos, monkeypatch, capsys):
+    assert run(monkeypatch, "data", "check", photos, "--scale", "2", "--patch-size", "9") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == f"{photos}: 2 images can be used, 0 cannot; 0.0 megapixels".split()
+    assert lines[1] == ["width", "18", "to", "30", "pixels,", "median", "18"]
+    assert lines[2] == ["height", "20", "to", "24", "pixels,", "median", "20"]
+    assert len(lines) == 3
+
+
+def test_check_names_what_cannot_be_used_and_what_is_there_twice(photos, monkeypatch, capsys):
+    (photos / "copy.png").write_bytes((photos / "a.png").read_bytes())
+    (photos / "b.jpg").write_text("no image")
+    assert run(monkeypatch, "data", "check", photos, "--scale", "2", "--patch-size", "10") == 1
+    out = capsys.readouterr().out
+    assert "2 images can be used, 2 cannot" in out
+    assert f"cannot be used: {photos}/b.jpg: " in out
+    assert f"cannot be used: {photos}/n01/a.png is 18×24: a side is below 20 pixels" in out
+    assert f"  {photos}/a.png = {photos}/copy.png\n" in out
+
+
+def test_check_of_a_folder_of_nothing_usable(tmp_path, monkeypatch, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").write_text("no image")
+    assert run(monkeypatch, "data", "check", tmp_path / "photos") == 1
+    assert "0 images can be used, 1 cannot" in capsys.readouterr().out
+
+
+def test_check_of_a_recipe_reads_all_its_sources(tmp_path, monkeypatch, capsys):
+    write_noise(tmp_path / "a" / "1.png", 20, 30)
+    write_noise(tmp_path / "b" / "2.png", 15, 30)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE)
+    assert run(monkeypatch, "data", "check", recipe, "--data.root", tmp_path) == 1
+    out = capsys.readouterr().out
+    assert f"{tmp_path}/a: 1 images can be used, 0 cannot" in out
+    assert f"{tmp_path}/b: 0 images can be used, 1 cannot" in out
+    assert "2.png is 30×15: a side is below 16 pixels" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["nowhere"], 1, "nowhere does not exist or is empty"),
+        (["nowhere.toml"], 2, "nowhere.toml does not exist"),
+        (["{000..001}.tar"], 1, "2 of 2 shards do not exist"),
+        (["photos", "--scale", "2"], 2, "go together"),
+        (["photos", "--data.root", "x"], 2, "settings are for a recipe"),
+        (["recipe.toml", "--scale", "2"], 2, "are in the recipe"),
+    ],
+    ids=str,
+)
+def test_checks_that_cannot_be(photos, monkeypatch, capsys, words, code, says):
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "recipe.toml").write_text(RECIPE)
+    assert run(monkeypatch, "data", "check", *words) == code
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["folder", "lmdb", "webdataset"])
+def test_prepare_and_check(photos, tmp_path, monkeypatch, capsys, kind):
+    words = ["data", "prepare", photos, tmp_path / "out", "--to", kind, "--crop", "16", "--step", "8"]
+    assert run(monkeypatch, *words) == 0
+    # 20×30 has 2 rows of 3; 24×18 has 2 rows of 2.
+    assert f"2 of 2 images done: 10 image files in {tmp_path}/out" in capsys.readouterr().out
+    assert run(monkeypatch, *words) == 0
+    assert "2 of 2 images done, 2 of them before: 10 image files" in capsys.readouterr().out
+    stored = tmp_path / "out" / "000000.tar" if kind == "webdataset" else tmp_path / "out"
+    assert run(monkeypatch, "data", "check", stored) == 0
+    assert "10 images can be used" in capsys.readouterr().out
+
+
+def test_prepare_tells_the_pattern_of_shards(photos, tmp_path, monkeypatch, capsys):
+    words = ["data", "prepare", photos, tmp_path / "out", "--to", "webdataset", "--shard-size", "1KB"]
+    assert run(monkeypatch, *words) == 0
+    pattern = f"{tmp_path}/out/{{000000..000001}}.tar"
+    assert f'path = "{pattern}"' in capsys.readouterr().out
+    assert run(monkeypatch, "data", "check", pattern) == 0
+
+
+def test_prepare_makes_smaller(photos, tmp_path, monkeypatch, capsys):
+    words = ["data", "prepare", photos, tmp_path / "out", "--shrink", "1.5", "--max-width", "15"]
+    assert run(monkeypatch, *words) == 0
+    assert run(monkeypatch, "data", "check", tmp_path / "out") == 0
+    assert "width   12 to 15 pixels" in capsys.readouterr().out
+
+
+def test_prepare_goes_on_after_an_unusable_image(photos, tmp_path, monkeypatch, capsys):
+    (photos / "b.jpg").write_text("no image")
+    assert run(monkeypatch, "data", "prepare", photos, tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert "2 of 3 images done" in printed.out
+    assert f"failed: {photos}/b.jpg: " in printed.err
+    assert (tmp_path / "out" / "n01" / "a.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["nowhere", "out"], 1, "nowhere does not exist or is empty"),
+        (["photos", "photos/out"], 2, "outside of it"),
+        (["photos", "."], 2, "not empty"),
+        (["photos", "out", "--shard-size", "much"], 2, "'much' is no size"),
+        (["photos", "out", "--shrink", "0.5"], 2, "shrink 0.5"),
+        (["photos", "out", "--to", "zip"], 2, ""),
+        (["x.tar", "out"], 2, "shards are prepared already"),
+    ],
+    ids=str,
+)
+def test_preparations_that_cannot_be(photos, monkeypatch, capsys, words, code, says):
+    monkeypatch.chdir(photos.parent)
+    assert run(monkeypatch, "data", "prepare", *words) == code
+    assert says in capsys.readouterr().err
+    assert not (photos.parent / "out").exists()
+
+
+def test_sizes():
+    sizes = {"1000": 1000, "500MB": 500_000_000, "1.5 gb": 1_500_000_000, "2K": 2000}
+    assert {text: parse_bytes(text) for text in sizes} == sizes
+    for text in ("", "MB", "-1", "5 potatoes"):
+        with pytest.raises(InputError, match="is no size"):
+            parse_bytes(text)
+
+
+@pytest.mark.parametrize("command", ["check", "prepare"])
+def test_help(monkeypatch, capsys, command):
+    assert run(monkeypatch, "data", command, "--help") == 0
+    assert "Usage: hat-sr data" in capsys.readouterr().out

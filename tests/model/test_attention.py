@@ -1,0 +1,89 @@
+"""Attention with gradients against plain autograd, and against the fused form that runs without them."""
+
+import pytest
+import torch
+
+from hat_sr.model import attention
+from hat_sr.model.attention import attend
+from hat_sr.model.window import shift_masks
+
+SIZE = 4
+
+
+def _inputs(*, rows=2, columns=3, num_heads=2, num_keys=16, batch=2):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(batch, rows, columns, tokens, 4) for tokens in (SIZE**2, num_keys, num_keys)]
+    shapes.append((num_heads, SIZE**2, num_keys))
+    return [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+
+def _written_out(q, k, v, bias, masks):
+    """The equation, with one mask for each window, in operations that torch differentiates."""
+    rows, columns = q.shape[1:3]
+    num_heads = len(bias)
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(3, 4) for x in (q, k, v))
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias
+    if masks is not None:
+        down, right, corner = masks
+        none = torch.zeros_like(down)
+        last = [
+            [(none, right), (down, corner)][r == rows - 1][c == columns - 1]
+            for r in range(rows)
+            for c in range(columns)
+        ]
+        scores = scores + torch.stack(last).view(1, rows, columns, 1, *down.shape)
+    return (scores.softmax(-1) @ v).transpose(3, 4).flatten(4)
+
+
+@pytest.mark.parametrize(("shifted", "num_keys"), [(False, 16), (False, 36), (True, 16)])  # OCAB shifts no windows
+@pytest.mark.parametrize("windows", [1, 2, 4, 100])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 3), (3, 1), (2, 5)])
+def test_values_and_gradients_are_those_of_the_equation(monkeypatch, shifted, num_keys, windows, grid):
+    monkeypatch.setattr(attention, "MATRIX_ELEMENTS", windows * 2 * SIZE**2 * num_keys)
+    inputs = _inputs(rows=grid[0], columns=grid[1], num_keys=num_keys)
+    masks = shift_masks(SIZE, SIZE // 2).double() if shifted else None
+    out, expected = attend(*inputs, masks), _written_out(*inputs, masks)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    weight = torch.rand_like(out)
+    for found, wanted in zip(
+        torch.autograd.grad((out * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(*inputs, masks), expected, rtol=0, atol=1e-12)
+
+
+def test_only_inputs_are_kept_for_the_backward_pass():
+    """Nothing of the size of the attention matrices: memory is what window attention runs out of."""
+    q, k, v, bias = _inputs(batch=8, num_keys=36)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        attend(q, k, v, bias, None)
+    assert sum(kept) <= q.numel() + k.numel() + v.numel() + bias.numel()
+
+
+def test_gradients_in_bfloat16_are_near():
+    exact, low = _inputs(), [x.detach().bfloat16().requires_grad_() for x in _inputs()]
+    masks = shift_masks(SIZE, SIZE // 2)
+    wanted = torch.autograd.grad(attend(*exact, masks.double()).square().sum(), exact)
+    found = torch.autograd.grad(attend(*low, masks.bfloat16()).square().sum(), low)
+    for low_x, x in zip(found, wanted, strict=True):
+        assert low_x.dtype == torch.bfloat16
+        torch.testing.assert_close(low_x.double(), x, rtol=0.05, atol=0.03 * x.abs().max().item())
+
+
+def test_masked_weights_are_nothing_but_no_subnormal_numbers():
+    """They are below float64's resolution beside 1; processors calculate with subnormal numbers many times slower."""
+    q, k, _, bias = (x.detach().float() for x in _inputs(num_heads=1))
+    portion = (slice(0, 4), slice(0, 3))
+    as_matrices = [x.unflatten(-1, (1, -1)).transpose(3, 4).contiguous() for x in (q, k)]
+    weights = attention._weights(*as_matrices, bias, shift_masks(SIZE, SIZE // 2), portion)
+    down, right, corner = shift_masks(SIZE, SIZE // 2) < 0
+    masked = torch.zeros(2, 2, 3, *down.shape, dtype=torch.bool)  # images, rows and columns of windows
+    masked[:, -1, :-1], masked[:, :-1, -1], masked[:, -1, -1] = down, right, corner
+    masked = masked.flatten(0, 2)
+    assert weights[~masked].min() > 1e-12
+    assert weights[masked].max() < 1e-16
+    assert weights.min() >= torch.finfo(torch.float32).tiny
