@@ -76,17 +76,18 @@ def check_source(
         digest.update(picture.hr.contiguous().numpy().data)
         return name, width, height, digest.digest()
 
-    for number, found in enumerate(in_threads(measure, images, num_threads=torch.get_num_threads()), start=1):
-        if isinstance(found, str):
-            check.unusable.append(found)
-        else:
-            name, width, height, digest = found
-            check.names.append(name)
-            check.widths.append(width)
-            check.heights.append(height)
-            check.digests.append(digest)
-        if on_progress is not None:
-            on_progress(number, total)
+    with in_threads(measure, images, num_threads=torch.get_num_threads()) as results:
+        for number, found in enumerate(results, start=1):
+            if isinstance(found, str):
+                check.unusable.append(found)
+            else:
+                name, width, height, digest = found
+                check.names.append(name)
+                check.widths.append(width)
+                check.heights.append(height)
+                check.digests.append(digest)
+            if on_progress is not None:
+                on_progress(number, total)
     return check
 
 

@@ -111,14 +111,14 @@ def prepare(
                 pieces.append(Piece(name=f"{name}.png", height=height, width=width, file=file))
             return Made(image=source.name(index), pieces=tuple(pieces))
 
-        results = in_threads(make, todo, num_threads=torch.get_num_threads())
-        for number, made in enumerate(results, start=num_before + 1):
-            if isinstance(made, str):
-                unusable.append(made)
-            else:
-                store.add(made)
-            if on_progress is not None:
-                on_progress(number, len(source))
+        with in_threads(make, todo, num_threads=torch.get_num_threads()) as results:
+            for number, made in enumerate(results, start=num_before + 1):
+                if isinstance(made, str):
+                    unusable.append(made)
+                else:
+                    store.add(made)
+                if on_progress is not None:
+                    on_progress(number, len(source))
         store.finish()
     return Prepared(
         num_images=len(source),
