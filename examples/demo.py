@@ -13,8 +13,10 @@ from torch import Tensor
 
 from hat_sr import Upscaler, load_model, psnr
 from hat_sr.errors import HatError
+from hat_sr.evaluate.metrics import to_uint8
 from hat_sr.image.convert import to_pixels, to_tensor, upscale_image
-from hat_sr.image.io import Image, read_image, write_image
+from hat_sr.image.io import read_image, write_image
+from hat_sr.image.pixels import Image
 from hat_sr.image.resize import imresize, resize
 
 EXAMPLE = Path(__file__).parent / "osprey.jpg"
@@ -38,9 +40,9 @@ def compare(upscaler: Upscaler) -> None:
     """Example photo → exact low-resolution image → ×4, with PSNR of ours and of bicubic."""
     scale = upscaler.scale
     hr = to_tensor(read_image(EXAMPLE).pixels)
-    lr = to_tensor(to_pixels(imresize((hr * 255).round().byte(), 1 / scale).float() / 255, "uint8"))
+    lr = imresize(to_uint8(hr), 1 / scale).float() / 255
     sr = upscaler(lr)
-    bicubic = imresize((lr * 255).round().byte(), scale).float() / 255
+    bicubic = imresize(to_uint8(lr), scale).float() / 255
     write_image(FOLDER / "osprey_small.png", Image(to_pixels(lr, "uint8")))
     write_image(FOLDER / "osprey_x4.png", Image(to_pixels(sr, "uint8")))
     side_by_side([bicubic, sr, hr], FOLDER / "osprey_comparison.png", top=0.02, left=0.36)

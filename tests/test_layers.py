@@ -13,6 +13,7 @@ PACKAGE = Path(hat_sr.__file__).parent
 
 RANKS = {
     "errors": 0,
+    "files": 0,
     "model": 1,
     "image": 1,
     "inference": 2,

@@ -14,6 +14,7 @@ from hat_sr.image.io import read_image
 from hat_sr.inference.pad import padded
 from hat_sr.model.checkpoint import build_model, read_checkpoint, save_model
 from hat_sr.model.hat import HAT
+from hat_sr.model.zoo import load_model
 from hat_sr.train import loop
 from hat_sr.train.loop import train, train_step
 from hat_sr.train.recipe import load_recipe
@@ -144,15 +145,16 @@ def test_another_network_in_the_same_folder_is_refused(root):
         train(small_recipe(root, model={"embed_dim": 24}), root / "run")
 
 
-def test_averaged_weights(tmp_path):
-    """Those of the start, then decay · average + (1 − decay) · weights after each step; the decay rises at first."""
-    recipe = small_recipe(tmp_path, optim={"ema_decay": 0.2})
+@pytest.mark.parametrize("warmup", [True, False])
+def test_averaged_weights(tmp_path, warmup):
+    """Those of the start, then decay · average + (1 − decay) · weights after each step."""
+    recipe = small_recipe(tmp_path, optim={"ema_decay": 0.2, "ema_warmup": warmup})
     state = start(recipe)
     expected = state.network.conv_first.weight.detach().clone()
     for step in range(4):
         train_step(state, random_batch(step))
         weight = state.network.conv_first.weight.detach().clone()
-        decay = [1 / 10, 2 / 11, 0.2, 0.2][step]
+        decay = [1 / 10, 2 / 11, 0.2, 0.2][step] if warmup else 0.2
         expected = decay * expected + (1 - decay) * weight
     torch.testing.assert_close(state.averaged.conv_first.weight.detach(), expected)
     assert not torch.equal(expected, weight)
@@ -255,7 +257,12 @@ def test_the_weights_before_a_broken_batch_are_kept(root, monkeypatch):
         patch.setattr(loop, "open_data", open_broken_data)
         with pytest.raises(TrainingError, match=r"loss of step 2 is nan.*[012]\.png"):
             train(recipe, root / "run")
-    assert torch.load(root / "run" / "stopped.pt")["step"] == 2
+    stopped = torch.load(root / "run" / "stopped.pt")
+    assert stopped["step"] == 2
+    kept = load_model(root / "run" / "stopped.safetensors").state_dict()
+    torch.testing.assert_close(dict(kept), dict(stopped["averaged"]), rtol=0, atol=0)
+    with pytest.raises(WeightsError, match=r"training state, not weights: use weights\.safetensors"):
+        load_model(root / "run" / "stopped.pt")
     assert_same_state(train(recipe, root / "run"), expected)
 
 

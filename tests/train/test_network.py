@@ -144,3 +144,8 @@ def test_either_a_hat_or_another_network(tmp_path):
         Recipe(data=recipe.data, optim=recipe.optim)
     with pytest.raises(ConfigError, match="either"):
         Recipe(data=recipe.data, optim=recipe.optim, model=recipe.model, network=_other(tmp_path).network)
+
+
+def test_a_missing_file_to_start_from(tmp_path):
+    with pytest.raises(WeightsError, match=r"start_from .*/x2\.safetensors is not there.*--start-from FILE"):
+        build_network(small_recipe(tmp_path, start_from=str(tmp_path / "x2.safetensors")))

@@ -246,6 +246,7 @@ def test_published_training(name):
         gamma=0.5,
         warmup_steps=0,
         ema_decay=0.999,
+        ema_warmup=False,
     )
     assert (recipe.precision, recipe.start, recipe.log.validation_folder) == ("fp32", "published", None)
     assert recipe.start_from == (None if start is None else f"runs/{start}/weights.safetensors")

@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.progress import track
 
+from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.upscale import DEFAULT_MODEL
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import benchmark as run_benchmark
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.evaluate.report import Report, to_json, to_markdown
+from hat_sr.inference.device import Precision
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.zoo import load_model
 
@@ -24,7 +25,7 @@ def benchmark(
     model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     lr: str = "auto",
     tile: Literal["auto", "off"] | int = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Precision = "auto",
     device: str = "auto",
     self_ensemble: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -61,16 +62,11 @@ def benchmark(
             f"{model} takes {network.config.in_chans} channels: the benchmark is defined for RGB networks"
         )
     upscaler = Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
-    console = Console(stderr=True)
     reports = []
-    for dataset in find_datasets(data, scale, lr=lr):
-        results = track(
-            run_benchmark(upscaler, dataset),
-            description=dataset.name,
-            total=len(dataset.pairs),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        reports.append(Report(model=Path(model).stem, dataset=dataset, results=tuple(results)))
+    datasets = find_datasets(data, scale, lr=lr)
+    with progress_bars(Console(stderr=True)) as progress:
+        for dataset in datasets:
+            scores = run_benchmark(upscaler, dataset)
+            results = tuple(progress.track(scores, total=len(dataset.pairs), description=dataset.name))
+            reports.append(Report(model=Path(model).stem, dataset=dataset, results=results))
     sys.stdout.write(to_json(reports) if json else "\n".join(to_markdown(report) for report in reports))

@@ -8,10 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
-from rich.progress import (
-    Progress,
-    TaskID,
-)
+from rich.progress import Progress, TaskID
 
 from hat_sr.cli.jobs import Job, plan_jobs
 from hat_sr.cli.progress import progress_bars
@@ -19,6 +16,7 @@ from hat_sr.errors import ConfigError, HatError
 from hat_sr.image.convert import upscale_image
 from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
+from hat_sr.inference.device import Precision
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.zoo import load_model
@@ -33,7 +31,7 @@ def upscale(
     size: str | None = None,
     model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
     tile: Literal["auto", "off"] | int = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Precision = "auto",
     device: str = "auto",
     self_ensemble: Annotated[bool, Parameter(negative="")] = False,
     format: str | None = None,  # noqa: A002 (the option's name)

@@ -20,7 +20,9 @@ from hat_sr.image.resize import Border
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
-_HR_FOLDERS = ("gt", "hr", "original")
+HR_FOLDERS = ("gt", "hr", "original")
+"""Names, without regard to case, of the subfolder of a benchmark that holds the ground truth."""
+
 _MADE: dict[str, Border] = {"mirror": "mirror", "clamp": "clamp"}
 
 
@@ -98,7 +100,7 @@ def _dataset(folder: Path, scale: int, lr: str) -> Dataset:
 
 def _hr_images(folder: Path) -> list[Path]:
     for sub in _folders(folder):
-        if sub.name.lower() in _HR_FOLDERS:
+        if sub.name.lower() in HR_FOLDERS:
             return _images(sub)
     return _images(folder)
 

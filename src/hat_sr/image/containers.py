@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-_log = logging.getLogger(__name__)
+from hat_sr.files import replacing
+
+logger = logging.getLogger(__name__)
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_PNG_KEYWORD = b"XML:com.adobe.xmp"
@@ -42,22 +44,17 @@ def write_blocks(path: Path, *, exif: bytes | None, xmp: bytes | None, png_icc: 
 
     A block too large for JPEG's 64 KB segments is left out with a warning. Raises ValueError for other kinds of file.
     """
-    spare = path.with_name(path.name + "~")
-    try:
-        with path.open("rb") as source, spare.open("wb") as target:
-            start = source.read(12)
-            source.seek(0)
-            if start[:2] == b"\xff\xd8":
-                _rewrite_jpeg(source, target, exif, xmp)
-            elif start[:8] == _PNG_SIGNATURE:
-                _rewrite_png(source, target, exif, xmp, png_icc)
-            elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
-                _rewrite_webp(source, target, exif, xmp)
-            else:
-                raise ValueError(f"{path.name} is not JPEG, PNG or WebP")
-        spare.replace(path)
-    finally:
-        spare.unlink(missing_ok=True)
+    with replacing(path) as part, path.open("rb") as source, part.open("wb") as target:
+        start = source.read(12)
+        source.seek(0)
+        if start[:2] == b"\xff\xd8":
+            _rewrite_jpeg(source, target, exif, xmp)
+        elif start[:8] == _PNG_SIGNATURE:
+            _rewrite_png(source, target, exif, xmp, png_icc)
+        elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
+            _rewrite_webp(source, target, exif, xmp)
+        else:
+            raise ValueError(f"{path.name} is not JPEG, PNG or WebP")
 
 
 def is_whole(path: Path) -> bool:
@@ -150,7 +147,7 @@ def _rewrite_jpeg(source: BinaryIO, target: BinaryIO, exif: bytes | None, xmp: b
         if block is None:
             continue
         if len(prefix + block) > _JPEG_SEGMENT_LIMIT:
-            _log.warning("the %s block (%d bytes) is too large for JPEG and is left out", name, len(block))
+            logger.warning("the %s block (%d bytes) is too large for JPEG and is left out", name, len(block))
             continue
         ours.append((_APP1, prefix + block))
     # EXIF asks to stand first; readers in the field accept it after the JFIF segment, which JFIF wants first.

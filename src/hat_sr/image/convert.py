@@ -16,7 +16,7 @@ from hat_sr.image.alpha import fill_transparent, within_neighbours
 from hat_sr.image.color import srgb_decode, srgb_encode
 from hat_sr.image.pixels import DTYPES, Image, Pixels
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _WHITE = {"uint8": 255, "uint16": 65535, "float16": 1, "float32": 1}
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -81,7 +81,7 @@ def upscale_image(image: Image, upscale: Callable[[Tensor], Tensor], *, in_chans
 
 def _upscale_color(x: Tensor, upscale: Callable[[Tensor], Tensor], in_chans: int, *, linear: bool) -> Tensor:
     if bool((x < 0).any()):
-        _log.warning("%d values below 0 are taken as 0", int((x < 0).sum()))
+        logger.warning("%d values below 0 are taken as 0", int((x < 0).sum()))
         x = x.clamp(min=0)
     peak = x.max().clamp(min=1)
     x = x / peak

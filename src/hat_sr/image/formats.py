@@ -12,7 +12,7 @@ from hat_sr.image.convert import to_pixels, to_tensor
 from hat_sr.image.icc import icc_fits
 from hat_sr.image.pixels import Image
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +108,9 @@ def _converted(image: Image, dtype: str, *, linear: bool, flatten: bool, name: s
     color = to_tensor(image.color)
     alpha = None if image.alpha is None else to_tensor(image.alpha)
     if dtype != image.pixels.dtype.name and dtype.startswith("uint"):
-        _log.warning("%s: %s pixels are written as %s", name, image.pixels.dtype, dtype)
+        logger.warning("%s: %s pixels are written as %s", name, image.pixels.dtype, dtype)
     if dtype.startswith("uint") and bool(((color < 0) | (color > 1)).any()):
-        _log.warning("%s: values outside black and white are clipped", name)
+        logger.warning("%s: values outside black and white are clipped", name)
         color = color.clamp(0, 1)
     if image.linear and not linear:
         color = srgb_encode(color)
@@ -118,12 +118,12 @@ def _converted(image: Image, dtype: str, *, linear: bool, flatten: bool, name: s
         color = srgb_decode(color)
     if flatten and alpha is not None:
         if bool((alpha < 1).any()):
-            _log.warning("%s: transparency is laid on white", name)
+            logger.warning("%s: transparency is laid on white", name)
             color = color * alpha + (1 - alpha)
         alpha = None
     metadata = image.metadata
     if linear != image.linear and metadata.icc is not None:
-        _log.warning("%s: the colour profile does not fit any more and is dropped", name)
+        logger.warning("%s: the colour profile does not fit any more and is dropped", name)
         metadata = replace(metadata, icc=None)
     pixels = to_pixels(color if alpha is None else torch.cat([color, alpha], dim=1), dtype)
     return Image(pixels, linear=linear, metadata=metadata)
@@ -142,5 +142,5 @@ def _with_icc_that_fits(image: Image, kind: Format, *, name: str) -> Image:
     icc = image.metadata.icc
     if icc is None or (kind.icc and icc_fits(icc, image.pixels.shape[2])):
         return image
-    _log.warning("%s: the colour profile cannot be kept in this kind of file and is dropped", name)
+    logger.warning("%s: the colour profile cannot be kept in this kind of file and is dropped", name)
     return replace(image, metadata=replace(image.metadata, icc=None))

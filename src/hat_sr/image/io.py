@@ -6,7 +6,6 @@ Writes the kinds in `hat_sr.image.formats`. A file is written under another name
 
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import OpenImageIO as oiio  # noqa: N813
 
 from hat_sr.errors import ImageError, InputError
+from hat_sr.files import replacing
 from hat_sr.image.containers import is_whole, without_gain_map
 from hat_sr.image.formats import Format, check_size, fit, format_for
 from hat_sr.image.metadata import add_blocks, describe, is_linear, read_metadata
@@ -22,7 +22,7 @@ from hat_sr.image.pixels import Image, Pixels
 
 __all__ = ["Image", "read_image", "write_image"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _OIIO_TYPES = {"uint8": oiio.UINT8, "uint16": oiio.UINT16, "float16": oiio.HALF, "float32": oiio.FLOAT}
 _CHANNEL_NAMES = {1: ("Y",), 2: ("Y", "A"), 3: ("R", "G", "B"), 4: ("R", "G", "B", "A")}
@@ -68,16 +68,11 @@ def write_image(path: str | os.PathLike[str], image: Image, *, quality: int | No
     if not path.parent.is_dir():
         raise ImageError(f"{path}: there is no folder {path.parent}: make it first")
     image = fit(image, kind, name=str(path))
-    # Another name in the same folder: renaming within one file system is atomic. Not mkstemp, whose files only their
-    # owner may read.
-    part = path.with_name(f".hat-sr-{secrets.token_hex(8)}.part")
     try:
-        _write(part, image, kind, quality, name=str(path))
-        part.replace(path)
+        with replacing(path) as part:
+            _write(part, image, kind, quality, name=str(path))
     except OSError as error:
         raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read(path: Path, *, name: Path) -> Image:
@@ -91,7 +86,7 @@ def _read(path: Path, *, name: Path) -> Image:
     finally:
         opened.close()
     if spec.get_string_attribute(f"{kind}:ColorSpace") == "CMYK":
-        _log.warning("%s: CMYK is converted to RGB, without regard to its colour profile", name)
+        logger.warning("%s: CMYK is converted to RGB, without regard to its colour profile", name)
     pixels = _known_channels(pixels, spec, name=name)
     if pixels.dtype == np.float64:
         pixels = pixels.astype(np.float32)
@@ -107,7 +102,7 @@ def _read(path: Path, *, name: Path) -> Image:
 
 def _read_without_gain_map(path: Path) -> Image:
     """The picture that an Ultra HDR photo shows on any screen: OpenImageIO insists on applying the gain map."""
-    _log.warning("%s: an Ultra HDR photo: its gain map is left out, and the standard picture taken", path)
+    logger.warning("%s: an Ultra HDR photo: its gain map is left out, and the standard picture taken", path)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.jpg"
         without_gain_map(path, plain)
@@ -136,7 +131,7 @@ def _read_pixels(opened: oiio.ImageInput, path: Path, *, name: Path) -> Pixels:
     if reason and "extraneous bytes" in reason:
         data = path.read_bytes()
         if data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda"):
-            _log.warning("%s: %s", name, reason)
+            logger.warning("%s: %s", name, reason)
             return np.asarray(pixels)
     if reason:
         raise ImageError(f"{name}: damaged or cut short: {reason}")
@@ -152,7 +147,7 @@ def _known_channels(pixels: Pixels, spec: oiio.ImageSpec, *, name: Path) -> Pixe
     wanted = color + ([names.index("A")] if "A" in names else [])
     if len(wanted) < len(names):
         left = ", ".join(name for i, name in enumerate(names) if i not in wanted)
-        _log.warning("%s: the channels %s are left out", name, left)
+        logger.warning("%s: the channels %s are left out", name, left)
         return pixels[..., wanted]
     return pixels
 

@@ -13,7 +13,7 @@ from hat_sr.image.formats import Format
 from hat_sr.image.icc import icc_fits, icc_is_linear
 from hat_sr.image.pixels import Metadata
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _COLOR_SPACE = "oiio:ColorSpace"
 _RESOLUTION = ("XResolution", "YResolution", "ResolutionUnit")
@@ -38,7 +38,7 @@ def read_metadata(spec: oiio.ImageSpec, path: Path, *, channels: int, name: Path
     """
     icc = _icc(spec)
     if icc is not None and not icc_fits(icc, channels):
-        _log.warning(
+        logger.warning(
             "%s: its colour profile (%s) does not fit the pixels and is dropped", name, icc[16:20].decode("latin1")
         )
         icc = None
@@ -105,7 +105,7 @@ def _mended(mend: Callable[[bytes], bytes], exif: bytes, name: object) -> bytes 
     try:
         return mend(exif)
     except ValueError as error:
-        _log.warning("%s: its EXIF block is damaged (%s) and is dropped", name, error)
+        logger.warning("%s: its EXIF block is damaged (%s) and is dropped", name, error)
         return None
 
 

@@ -88,7 +88,7 @@ class _Attention(torch.autograd.Function):
         q, k, v, bias_KNM, masks_3NM = ctx.saved_tensors
         grad = grad_BhwKND.contiguous()
         grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
-        grad_bias = torch.zeros_like(bias_KNM, dtype=ctx.bias_dtype)
+        grad_bias = torch.zeros_like(bias_KNM, dtype=torch.promote_types(bias_KNM.dtype, torch.float32))
         for portion in _portions(q, k):
             weights_XNM = _weights(q, k, bias_KNM, masks_3NM, portion)
             grad_XND = _matrices(grad, portion)
@@ -98,7 +98,7 @@ class _Attention(torch.autograd.Function):
             grad_bias += _sum(grad_scores_XNM.view(-1, *bias_KNM.shape))
             torch.bmm(grad_scores_XNM, _matrices(k, portion), out=_matrices(grad_q, portion))
             torch.bmm(grad_scores_XNM.transpose(1, 2), _matrices(q, portion), out=_matrices(grad_k, portion))
-        return grad_q.mul_(q.shape[-1] ** -0.5), grad_k, grad_v, grad_bias, None
+        return grad_q.mul_(q.shape[-1] ** -0.5), grad_k, grad_v, grad_bias.to(ctx.bias_dtype), None
 
 
 def _sum(x: Tensor) -> Tensor:

@@ -77,6 +77,11 @@ class HATConfig:
         """Mo = M + γM: side of OCAB's key windows."""
         return self.window_size + self.overlap
 
+    @property
+    def upsampling_steps(self) -> tuple[int, ...]:
+        """The factors by which the reconstruction enlarges, one after the other."""
+        return (3,) if self.upscale == 3 else (2,) * (self.upscale.bit_length() - 1)
+
     def _check_sizes(self) -> None:
         if self.upscale not in UPSCALES:
             raise ConfigError(f"upscale {self.upscale} is not one of {', '.join(map(str, UPSCALES))}")

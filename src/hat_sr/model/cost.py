@@ -29,9 +29,8 @@ def _of_each_pixel(config: HATConfig) -> int:
 
 def _of_upsampling(config: HATConfig) -> int:
     """The convolutions of ×2, ×3 steps, each at its own size, and the last one at the output's size."""
-    steps = [3] if config.upscale == 3 else [2] * (config.upscale.bit_length() - 1)
     total, area = 0, 1
-    for step in steps:
+    for step in config.upsampling_steps:
         area *= step**2
         total += area * 9 * config.num_feat**2
     return total + area * 9 * config.num_feat * config.in_chans

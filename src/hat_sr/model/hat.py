@@ -8,12 +8,15 @@ from hat_sr.model.blocks import RHAG, LayerNorm, conv3x3
 from hat_sr.model.config import HATConfig
 from hat_sr.model.window import overlap_relative_position_index, relative_position_index, shift_masks
 
+LEAKY_SLOPE = 0.01
+"""Of the LeakyReLU before the upsampling, as published."""
 
-def upsampler(upscale: int, channels: int) -> nn.Sequential:
-    """Convolutions and pixel shuffles that enlarge by `upscale`: one of ×3, or one of ×2 for each factor 2."""
-    steps = [3] if upscale == 3 else [2] * (upscale.bit_length() - 1)
+
+def upsampler(config: HATConfig) -> nn.Sequential:
+    """A convolution and a pixel shuffle for each step of the enlargement."""
+    channels = config.num_feat
     layers: list[nn.Module] = []
-    for step in steps:
+    for step in config.upsampling_steps:
         layers += [conv3x3(channels, channels * step * step), nn.PixelShuffle(step)]
     return nn.Sequential(*layers)
 
@@ -54,11 +57,12 @@ class HAT(nn.Module):
         )
         self.norm = LayerNorm(channels)
         self.conv_after_body = conv3x3(channels, channels)
-        self.conv_before_upsample = nn.Sequential(conv3x3(channels, num_feat), nn.LeakyReLU(0.01))
-        self.upsample = upsampler(config.upscale, num_feat)
+        self.conv_before_upsample = nn.Sequential(conv3x3(channels, num_feat), nn.LeakyReLU(LEAKY_SLOPE))
+        self.upsample = upsampler(config)
         self.conv_last = conv3x3(num_feat, config.in_chans)
 
-        # Constants of the config alone: not in the state dict, moved and cast with the module.
+        # Constants of the config alone: not in the state dict, moved and cast with the module. (Cast to a lower
+        # precision and back, the mean stays rounded; no caller does that: weights would, too.)
         M, Mo = config.window_size, config.overlap_window_size
         self.register_buffer("relative_position_index_SA", relative_position_index(M), persistent=False)
         self.register_buffer("relative_position_index_OCA", overlap_relative_position_index(M, Mo), persistent=False)

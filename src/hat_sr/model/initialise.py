@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hat_sr.errors import ConfigError
-from hat_sr.model.hat import HAT
+from hat_sr.model.hat import HAT, LEAKY_SLOPE
 
 BODY_GAIN = 0.1
 """By how much the weights of the body's last convolution are made smaller."""
@@ -12,58 +12,57 @@ BODY_GAIN = 0.1
 
 @torch.no_grad()
 def initialise_as_interpolator(model: HAT) -> None:
-    """Set the outer convolutions of `model` so that it enlarges nearly bicubically; the rest keeps its start.
+    """Set the outer convolutions of `model` so that it enlarges bicubically; the rest keeps its start.
 
-    The image goes through the first in_chans channels: shallow features pass it on, the reconstruction adds 1 to it
-    (so that LeakyReLU leaves it alone), each upsampling convolution holds the sub-pixel weights of bicubic
-    interpolation cut to 3×3, and the last convolution picks it, and nothing else, and takes the 1 off. Architecture
-    and file format stay as they are. Ours, not the paper's.
+    The image goes through the first in_chans channels: shallow features pass it on; the reconstruction takes it and its
+    negative, whose difference LeakyReLU only scales; each upsampling convolution holds the sub-pixel weights of bicubic
+    interpolation cut to 3×3; and the last convolution picks the image, and nothing else. Architecture and file format
+    stay as they are. At the border convolutions read zeros, which are the mean colour. Ours, not the paper's.
 
-    Raises ConfigError if the network has fewer features than image channels, or img_range is not 1.
+    Raises ConfigError if the network has fewer features than image channels, or than two for each to reconstruct from.
     """
     config, channels = model.config, model.config.in_chans
-    if channels > min(config.embed_dim, config.num_feat) or config.img_range != 1:
+    if channels > config.embed_dim or 2 * channels > config.num_feat:
         raise ConfigError(
-            f"in_chans {channels}, embed_dim {config.embed_dim}, num_feat {config.num_feat}, img_range "
-            f"{config.img_range}: an interpolator needs in_chans features at least, and img_range 1"
+            f"in_chans {channels}, embed_dim {config.embed_dim}, num_feat {config.num_feat}: an interpolator needs "
+            "embed_dim of in_chans at least, and num_feat of twice in_chans"
         )
-    _pass_through(model.conv_first, channels, bias=0.0)
+    same = torch.eye(channels)
+    both = torch.cat([same, -same])
+    _connect(model.conv_first, same)
     model.conv_after_body.weight.mul_(BODY_GAIN)
-    model.conv_after_body.weight[:channels] = 0  # the body adds nothing to the image itself yet
-    if model.conv_after_body.bias is not None:
-        model.conv_after_body.bias[:channels] = 0
-    for conv in model.conv_before_upsample:
-        if isinstance(conv, nn.Conv2d):
-            _pass_through(conv, channels, bias=1.0)
-    for conv in model.upsample:
-        if isinstance(conv, nn.Conv2d):  # the other layers shuffle pixels
-            _interpolate(conv, channels, round((conv.out_channels / conv.in_channels) ** 0.5))
-    _pass_through(model.conv_last, channels, bias=-1.0)
+    _connect(model.conv_after_body, 0 * same)  # the body adds nothing to the image itself yet
+    (before_upsample,) = _convolutions(model.conv_before_upsample)
+    _connect(before_upsample, both)
+    merge = both.T / (1 + LEAKY_SLOPE)  # LeakyReLU(x) − LeakyReLU(−x) = (1 + slope)·x
+    for conv, factor in zip(_convolutions(model.upsample), config.upsampling_steps, strict=True):
+        _connect(conv, merge, factor)
+        merge = same
+    _connect(model.conv_last, merge)
 
 
-def _pass_through(conv: nn.Conv2d, channels: int, *, bias: float) -> None:
-    """Make outputs 0 … channels − 1 the inputs of the same number, plus `bias`."""
-    conv.weight[:channels] = 0
-    for channel in range(channels):
-        conv.weight[channel, channel, 1, 1] = 1
-    if conv.bias is not None:
-        conv.bias[:channels] = bias
+def _convolutions(layers: nn.Sequential) -> list[nn.Conv2d]:
+    return [layer for layer in layers if isinstance(layer, nn.Conv2d)]
 
 
-def _interpolate(conv: nn.Conv2d, channels: int, factor: int) -> None:
-    """Make the sub-pixels of outputs 0 … channels − 1 the bicubic interpolation of the inputs of the same number."""
+def _connect(conv: nn.Conv2d, mixing_OI: Tensor, factor: int = 1) -> None:
+    """Make the first outputs the first inputs, mixed by `mixing_OI` (O outputs of I inputs), and nothing else.
+
+    With a `factor` an output is factor² sub-pixels of the bicubic interpolation, one channel each.
+    """
     taps = torch.stack([_sub_pixel_weights(phase, factor) for phase in range(factor)])
-    weights = torch.einsum("ai,bj->abij", taps, taps).reshape(factor * factor, 3, 3)
-    used = channels * factor * factor
-    conv.weight[:used] = 0
-    for channel in range(channels):
-        conv.weight[channel * factor * factor : (channel + 1) * factor * factor, channel] = weights
+    weight = torch.einsum("oi,ah,bw->oabihw", mixing_OI, taps, taps).flatten(0, 2)
+    conv.weight[: len(weight)] = 0
+    conv.weight[: len(weight), : mixing_OI.shape[1]] = weight
     if conv.bias is not None:
-        conv.bias[:used] = 0
+        conv.bias[: len(weight)] = 0
 
 
 def _sub_pixel_weights(phase: int, factor: int) -> Tensor:
-    """Weights of the three nearest pixels for sub-pixel `phase` of `factor`: cubic kernel, a = −0.5, normalised."""
+    """Weights of the three nearest pixels for sub-pixel `phase` of `factor`: cubic kernel, a = −0.5, normalised.
+
+    `image.resize` has the same kernel, which this package, that others may copy out, does not import.
+    """
     distance = (torch.tensor([-1.0, 0.0, 1.0]) - ((phase + 0.5) / factor - 0.5)).abs()
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
     far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2

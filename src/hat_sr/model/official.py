@@ -16,6 +16,9 @@ from hat_sr.model.window import overlap_relative_position_index, relative_positi
 
 State = dict[str, Tensor]
 
+UNSEEN_IN_SHAPES = ("conv_scale", "img_range", "mean")
+"""Settings that change what a HAT computes but not the shape of any tensor."""
+
 CONTAINERS = ("params_ema", "params")
 """Where released files keep the parameters, best first: the moving average, then the plain ones."""
 
@@ -46,6 +49,8 @@ def unwrap(loaded: object) -> State:
         raise WeightsError(f"it holds a {type(loaded).__name__}, not a state dict: save the network's state_dict()")
     if "optimizers" in loaded:
         raise WeightsError("it is a training state, not weights: use the file of the network (net_g_….pth) beside it")
+    if {"network", "averaged", "optimizer"} <= loaded.keys():
+        raise WeightsError("it is a training state, not weights: use weights.safetensors (or stopped.…) beside it")
     state = next((loaded[name] for name in CONTAINERS if name in loaded), loaded)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
@@ -134,7 +139,7 @@ def obstacles(config: HATConfig) -> list[str]:
     reasons = [
         f"{name} is {getattr(config, name)}: the format has no place for it, other programs assume "
         f"{getattr(plain, name)}"
-        for name in ("conv_scale", "img_range", "mean")
+        for name in UNSEEN_IN_SHAPES
         if getattr(config, name) != getattr(plain, name)
     ]
     reasons += [

@@ -1,12 +1,9 @@
 """Files of tensors: told apart by their content, read without running code, written whole or not at all."""
 
-import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hat_sr.errors import WeightsError
+from hat_sr.files import replacing
 
 _BEGINNINGS = {
     b"\x89PNG": "a PNG image",
@@ -55,31 +53,22 @@ def read_file(path: Path) -> tuple[object, dict[str, str]]:
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write contiguous tensors and metadata; the same content gives the same bytes as long as metadata has one key."""
+    _check_folder(path)
     content = save(dict(tensors), metadata)
-    with _replacing(path) as file:
-        file.write(content)
+    with replacing(path) as part:
+        part.write_bytes(content)
 
 
 def write_pickle(path: Path, content: Mapping[str, object]) -> None:
     """Write with torch.save."""
-    with _replacing(path) as file:
+    _check_folder(path)
+    with replacing(path) as part, part.open("wb") as file:
         torch.save(content, file)
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place when the block ends well, and is deleted when it does not."""
+def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise WeightsError(f"the folder {path.parent} does not exist: create it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _read_safetensors(path: Path) -> tuple[object, dict[str, str]]:

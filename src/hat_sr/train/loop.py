@@ -43,7 +43,8 @@ def train(recipe: Recipe, folder: Path, *, on_progress: Progress | None = None) 
 
     Writes into `folder`: state.pt (everything needed to go on) and the one before it, weights.safetensors (the averaged
     network), best.safetensors (that of the best validation), recipe.toml, log.jsonl, pictures, TensorBoard's files,
-    and, after a loss or gradient that is no number, stopped.pt (the state just before).
+    and, after a loss or gradient that is no number, stopped.pt and stopped.safetensors (as state.pt and
+    weights.safetensors, of the step before).
     Resumed or not, the weights after each step are the same, bit for bit. SIGINT, SIGTERM and SIGHUP save the state
     first.
 
@@ -102,6 +103,7 @@ class _Run:
         except TrainingError:
             # Not in place of the last saved state: the fault may be in the weights that gave this loss.
             save_state(self.state, self.folder / "stopped.pt")
+            self._write_weights("stopped.safetensors", whole_state(self.state.averaged))
             raise
         log, step = self.recipe.log, self.state.step
         last = step == self.recipe.optim.total_steps
@@ -196,7 +198,8 @@ def _unusable(state: TrainState, batch: Batch, what: str, found: str) -> Trainin
     state.optimizer.zero_grad()
     return TrainingError(
         f"the {what} of step {state.step} is {found}. If a state has been saved, the same command goes on from "
-        "it; the weights just before this step are in stopped.pt beside it. Lower optim.learning_rate, or look at the "
+        "it; the weights just before this step are in stopped.safetensors beside it, their state in stopped.pt. Lower "
+        "optim.learning_rate, or look at the "
         f"images of the batch: {', '.join(dict.fromkeys(all_of(batch.names)))}"
     )
 

@@ -24,9 +24,6 @@ logger = logging.getLogger(__name__)
 NETWORK_KEY = "hat_sr_network"
 """The key of the metadata of another network's file: JSON with `entry`, `arguments` and `provenance`."""
 
-UNSEEN_IN_SHAPES = ("conv_scale", "img_range", "mean")
-"""Settings of a HAT that change what it computes but not the shape of any tensor."""
-
 UPSAMPLING = "upsample."
 """How the keys begin that differ between HATs for different scales."""
 
@@ -64,6 +61,10 @@ def load_what_fits(model: HAT, source: str) -> list[str]:
     Returns the keys that keep their start, which are logged too. Raises WeightsError if the networks differ in anything
     else that matters.
     """
+    if "/" in source and not Path(source).exists():
+        raise WeightsError(
+            f"start_from {source} is not there: run the training that writes it first, or give --start-from FILE"
+        )
     checkpoint = read_source(source)
     own = model.state_dict()
     fitting = {key: value for key, value in checkpoint.state.items() if key in own and value.shape == own[key].shape}
@@ -73,7 +74,7 @@ def load_what_fits(model: HAT, source: str) -> list[str]:
     if checkpoint.format == "safetensors":  # the released format does not state these
         faults += [
             f"{name} is {getattr(checkpoint.config, name)} instead of {getattr(model.config, name)}"
-            for name in UNSEEN_IN_SHAPES
+            for name in official.UNSEEN_IN_SHAPES
             if getattr(checkpoint.config, name) != getattr(model.config, name)
         ]
     if faults:
@@ -94,14 +95,16 @@ def write_weights(recipe: Recipe, state: Mapping[str, Tensor], path: Path, prove
 
     spandrel opens the latter if it knows the network.
     """
-    if recipe.network is None:
-        model = filled_network(recipe, state)
-        if isinstance(model, HAT):
-            save_model(model, path, provenance=provenance)
+    config = recipe.architecture
+    if isinstance(config, HATConfig):
+        with torch.device("meta"):  # no weights are made, they are all in `state`
+            model = HAT(config)
+        model.load_state_dict(dict(state), assign=True)
+        save_model(model, path, provenance=provenance)
         return
     content = {
-        "entry": recipe.network.entry,
-        "arguments": recipe.network.arguments,
+        "entry": config.entry,
+        "arguments": config.arguments,
         "provenance": dict(provenance),
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in state.items()}

@@ -6,8 +6,8 @@ from hat_sr.train.config import OptimConfig
 
 
 def ema_decay(config: OptimConfig, step: int) -> float:
-    """How much of the averaged weights step `step` keeps: less in the first steps, whose weights are soon outdated."""
-    return min(config.ema_decay, (1 + step) / (10 + step))
+    """How much of the averaged weights step `step` keeps."""
+    return min(config.ema_decay, (1 + step) / (10 + step)) if config.ema_warmup else config.ema_decay
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hat_sr.errors import ConfigError, TrainingError, require
 from hat_sr.evaluate.dataset import find_datasets
+from hat_sr.files import replacing
 from hat_sr.image.convert import to_pixels
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
@@ -125,6 +126,5 @@ def _step(line: str) -> float:
 
 
 def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import pickle
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 from torch.optim import Adam
 
 from hat_sr.errors import WeightsError
+from hat_sr.files import replacing
 from hat_sr.train.config import Recipe
 from hat_sr.train.distributed import (
     Processes,
@@ -95,18 +97,13 @@ def save_state(state: TrainState, path: Path) -> None:
     }
     if not state.processes.first:
         return
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         with part.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    if path.exists():
-        path.replace(previous(path))
-    part.replace(path)
+        if path.exists():
+            path.replace(previous(path))
 
 
 def previous(path: Path) -> Path:
@@ -145,8 +142,8 @@ def _read_state(path: Path, recipe: Recipe) -> dict[str, Any] | None:
     candidates = [file for file in (path, previous(path)) if file.exists()]
     for file in candidates:
         try:
-            content = torch.load(file, weights_only=True)
-        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            content = _load(file)
+        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
             logger.warning("%s cannot be read, going back to the state before it: %s", file, error)
             continue
         if not isinstance(content, dict) or "recipe" not in content:
@@ -158,18 +155,26 @@ def _read_state(path: Path, recipe: Recipe) -> dict[str, Any] | None:
     return None
 
 
+def _load(file: Path) -> Any:
+    """What `torch.save` wrote. Raises BadZipFile if a byte of it has changed since, which `torch.load` does not see."""
+    with zipfile.ZipFile(file) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
+    return torch.load(file, weights_only=True)
+
+
 def _compare_recipes(file: Path, saved: dict[str, Any], recipe: Recipe) -> None:
     before = dict(_leaves(saved))
     now = dict(_leaves(json.loads(json.dumps(asdict(recipe)))))
-    changes = [
-        f"{key} {before.get(key, 'not there')} → {now.get(key, 'not there')}"
+    changes = {
+        key: f"{key} {before.get(key, 'not there')} → {now.get(key, 'not there')}"
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
-    ]
-    if wrong := [change for change in changes if change.startswith(("model", "network"))]:
+    }
+    if wrong := [change for key, change in changes.items() if key.split(".")[0] in ("model", "network")]:
         raise WeightsError(f"{file} belongs to another recipe; train into another folder. {'; '.join(wrong[:3])}")
     if changes:
-        logger.warning("going on with other settings than before: %s", "; ".join(changes))
+        logger.warning("going on with other settings than before: %s", "; ".join(changes.values()))
 
 
 def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:

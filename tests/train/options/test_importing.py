@@ -84,6 +84,7 @@ def test_every_setting_of_a_training_arrives():
             gamma=0.25,
             warmup_steps=7,
             ema_decay=0.99,
+            ema_warmup=False,
         ),
         log=LogConfig(
             report_every=10,

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from hat_sr.errors import ConfigError, ImageError
+from hat_sr.files import PART_PREFIX
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.train.data.parallel import in_threads
 from hat_sr.train.data.sources import Source
-from hat_sr.train.data.store import PART_PREFIX, Journal, Made, Piece, open_store
+from hat_sr.train.data.store import Journal, Made, Piece, open_store
 
 LONGEST_KEY = 500
 """Bytes of a name in a database; LMDB takes 511, and _s001 may be added."""

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hat_sr.errors import ConfigError, DataError, require
+from hat_sr.files import PART_PREFIX, replacing
 from hat_sr.train.data.database import close_database
-
-PART_PREFIX = ".hat-sr-"
-"""Start of the names of unfinished files and folders in a destination."""
 
 JOURNAL = ".prepared.jsonl"
 
@@ -64,9 +62,8 @@ class Journal:
         """Name, height and width of the pieces of each source image."""
         self.num_shards = 0
         if not self.path.exists():
-            part = destination / f"{PART_PREFIX}journal"
-            part.write_text(json.dumps(settings) + "\n")
-            part.replace(self.path)
+            with replacing(self.path) as part:
+                part.write_text(json.dumps(settings) + "\n")
         try:
             self._read(settings)
         except (ValueError, KeyError, TypeError) as error:
@@ -187,9 +184,8 @@ class _Lmdb:
         lines = sorted(
             f"{name} ({height},{width},3) 1\n" for made in self.journal.done.values() for name, height, width in made
         )
-        part = self.destination / f"{PART_PREFIX}meta_info"
-        part.write_text("".join(lines), errors="surrogateescape")
-        part.replace(self.destination / "meta_info.txt")
+        with replacing(self.destination / "meta_info.txt") as part:
+            part.write_text("".join(lines), errors="surrogateescape")
 
     def close(self) -> None:
         """What is waiting is not lost: it is made again by the next run."""

@@ -154,9 +154,9 @@ class ShardStream(IterableDataset[Batch | HatError]):
             skipped.clear()
 
     def _files(self, reader: int, num_readers: int, unusable: list[str]) -> Iterator[tuple[str, bytes]]:
-        for epoch in count():
-            order = np.random.default_rng((*self.seed, epoch)).permutation(len(self.shards))
-            mine = [self.shards[int(number)] for number in order[reader::num_readers]]
+        for number in count():
+            order = np.random.default_rng((*self.seed, number)).permutation(len(self.shards))
+            mine = [self.shards[int(shard)] for shard in order[reader::num_readers]]
             num_files = 0
             for file in read_shards(mine, unusable=unusable):
                 num_files += 1

@@ -3,7 +3,6 @@
 Facts about those files: github.com/XPixelGroup/HAT, options/ and the classes that read them.
 """
 
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hat_sr.errors import ConfigError, require
+from hat_sr.files import replacing
 from hat_sr.train.config import Recipe
 from hat_sr.train.options import scores, sections
 from hat_sr.train.options.file import Note, OptionFile, listed
@@ -104,12 +104,8 @@ def write_recipe(imported: ImportedOptions, path: Path) -> None:
     if imported.recipe is None:
         raise ConfigError(f"{path} is not written: what was imported is not a whole recipe")
     check_free(path)
-    spare = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        spare.write_text(imported.text, encoding="utf-8")
-        spare.replace(path)
-    finally:
-        spare.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_text(imported.text, encoding="utf-8")
 
 
 def check_free(path: Path) -> None:

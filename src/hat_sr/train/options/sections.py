@@ -168,6 +168,7 @@ def optim_table(file: OptionFile) -> dict[str, Any]:
         "weight_decay": file.take("train.optim_g.weight_decay", 0.0),
         "warmup_steps": max(file.take("train.warmup_iter", -1), 0),
         "ema_decay": file.take("train.ema_decay", 0.0),
+        "ema_warmup": False,
         **_schedule(file, total_steps),
     }
 

@@ -1,0 +1,27 @@
+"""Files that appear whole or not at all."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PART_PREFIX = ".hat-sr-"
+"""How the names of unfinished files begin."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Another name in the folder of `path` to write to: when the block ends well, that file takes the place of `path`.
+
+    When the block is left by an exception the file is deleted, and what was at `path` stays. Raises OSError as writing
+    and renaming do.
+    """
+    # In the same folder: renaming within one file system is atomic. Not mkstemp, whose files only their owner may read.
+    part = path.with_name(f"{PART_PREFIX}{secrets.token_hex(8)}.part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise

@@ -1,0 +1,40 @@
+"""Files that appear whole or not at all."""
+
+import pytest
+
+from hat_sr.files import PART_PREFIX, replacing
+
+
+def test_takes_the_place_of_the_file_before(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with replacing(path) as part:
+        assert (part.parent, part.name.startswith(PART_PREFIX)) == (tmp_path, True)
+        part.write_text("after")
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_failure_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(error), replacing(path) as part:
+        part.write_text("half")
+        raise error
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_before_anything_was_written(tmp_path):
+    with pytest.raises(OSError, match="disk"), replacing(tmp_path / "a.txt"):
+        raise OSError("disk full")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_name_can_be_replaced(tmp_path):
+    path = tmp_path / ("a" * 255)
+    with replacing(path) as part:
+        part.write_text("after")
+    assert path.read_text() == "after"
