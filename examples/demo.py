@@ -24,6 +24,8 @@ FOLDER = Path("demo")
 MODEL = "hat-xs-x4"
 CROP_SIZE = 192
 """Side of the detail shown side by side, in pixels of the result."""
+EXAMPLE_CORNER = (8, 207)
+"""Row and column of the example's detail: the bird's head."""
 
 
 def main(arguments: list[str]) -> None:
@@ -45,7 +47,7 @@ def compare(upscaler: Upscaler) -> None:
     bicubic = imresize(to_uint8(lr), scale).float() / 255
     write_image(FOLDER / "osprey_small.png", Image(to_pixels(lr, "uint8")))
     write_image(FOLDER / "osprey_x4.png", Image(to_pixels(sr, "uint8")))
-    side_by_side([bicubic, sr, hr], FOLDER / "osprey_comparison.png", top=0.02, left=0.36)
+    side_by_side([bicubic, sr, hr], FOLDER / "osprey_comparison.png", corner=EXAMPLE_CORNER)
     print(f"{EXAMPLE.name}: {lr.shape[3]}×{lr.shape[2]} → {sr.shape[3]}×{sr.shape[2]} pixels with {MODEL}")
     print(f"  result      {FOLDER / 'osprey_x4.png'}")
     print(f"  comparison  {FOLDER / 'osprey_comparison.png'} (a detail: bicubic, {MODEL}, original)")
@@ -63,23 +65,33 @@ def enlarge(path: Path, upscaler: Upscaler) -> None:
     write_image(output, result)
     sr = to_tensor(result.color)
     bicubic = resize(to_tensor(image.color), (result.height, result.width)).clamp(0, 1)
-    side_by_side([bicubic, sr], comparison, top=0.5, left=0.5)
+    side_by_side([bicubic, sr], comparison, corner=_most_detailed(bicubic))
     print(f"  result      {output}, {result.width}×{result.height} pixels")
     print(f"  comparison  {comparison} (a detail: bicubic, {MODEL})")
 
 
-def side_by_side(images: list[Tensor], path: Path, *, top: float, left: float) -> None:
-    """Write a detail of each (1, C, H, W) image in [0, 1] next to each other, pixels doubled.
+def _most_detailed(image: Tensor) -> tuple[int, int]:
+    """Row and column of the detail with the largest spread of values."""
+    corners = [
+        (y, x)
+        for y in range(0, max(image.shape[2] - CROP_SIZE, 0) + 1, CROP_SIZE // 4)
+        for x in range(0, max(image.shape[3] - CROP_SIZE, 0) + 1, CROP_SIZE // 4)
+    ]
+    return max(corners, key=lambda corner: float(_detail(image, corner).std(correction=0)))
 
-    top, left: where the detail starts, as a share of what is left of the image beside it.
-    """
+
+def _detail(image: Tensor, corner: tuple[int, int]) -> Tensor:
+    y, x = corner
+    return image[..., y : y + CROP_SIZE, x : x + CROP_SIZE]
+
+
+def side_by_side(images: list[Tensor], path: Path, *, corner: tuple[int, int]) -> None:
+    """Write the detail at `corner` of each (1, C, H, W) image in [0, 1] next to each other, pixels doubled."""
     panels = []
     for image in images:
-        height, width = (min(side, CROP_SIZE) for side in image.shape[2:])
-        y, x = round(top * (image.shape[2] - height)), round(left * (image.shape[3] - width))
-        detail = image[..., y : y + height, x : x + width].expand(1, 3, -1, -1)
+        detail = _detail(image, corner).expand(1, 3, -1, -1)
         panels.append(detail.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
-        panels.append(torch.ones(1, 3, 2 * height, 8))
+        panels.append(torch.ones(1, 3, 2 * detail.shape[2], 8))
     write_image(path, Image(np.ascontiguousarray(to_pixels(torch.cat(panels[:-1], dim=3), "uint8"))))
 
 

@@ -31,7 +31,7 @@ SURFACE = {
         "--self-ensemble": "optional",
         "--json": "optional",
     },
-    "info": {"--source": "required"},
+    "info": {"SOURCE": "required"},
     "models": {},
     "train": {"--recipe": "required", "OVERRIDES": "optional", "--output -o": "optional", "--dry-run": "optional"},
     "data check": {"--target": "required", "OVERRIDES": "optional", "--scale": "optional", "--patch-size": "optional"},

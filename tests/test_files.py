@@ -2,7 +2,7 @@
 
 import pytest
 
-from hat_sr.files import PART_PREFIX, replacing
+from hat_sr.files import PART_PREFIX, obstacle, replacing
 
 
 def test_takes_the_place_of_the_file_before(tmp_path):
@@ -38,3 +38,11 @@ def test_the_longest_name_can_be_replaced(tmp_path):
     with replacing(path) as part:
         part.write_text("after")
     assert path.read_text() == "after"
+
+
+def test_obstacle(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    assert obstacle(tmp_path / "new" / "newer") is None
+    assert obstacle(tmp_path / "file" / "new") == tmp_path / "file"
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # the tests may run as root, who may write anywhere
+    assert obstacle(tmp_path / "new") == tmp_path

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,3 +26,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def obstacle(folder: Path) -> Path | None:
+    """What keeps files from being written to `folder`, which need not exist: the file or folder in the way, or None."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return None if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) else existing

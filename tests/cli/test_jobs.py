@@ -99,7 +99,7 @@ def test_an_output_that_cannot_be(photos, inputs, output, message):
 def test_patterns(photos):
     assert plan("photos/**/*.PNG") == [("photos/trip/b.PNG", "photos/trip/b_x4.PNG")]
     assert plan(f"{photos}/photos/*.jpg") == [(f"{photos}/photos/a.jpg", f"{photos}/photos/a_x4.jpg")]
-    with pytest.raises(InputError, match=r"\*.webp: no such file"):
+    with pytest.raises(InputError, match=r"\*.webp: no file or folder fits this pattern"):
         plan("*.webp")
 
 

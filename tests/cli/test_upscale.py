@@ -3,14 +3,18 @@ import pytest
 
 from cli.running import run, write_noise
 from hat_sr import save_model
-from hat_sr.image.io import read_image
+from hat_sr.image.io import read_image, write_image
+from hat_sr.image.pixels import Image
+from hat_sr.model.initialise import initialise_as_interpolator
 from model.tiny import tiny_model
 
 
 @pytest.fixture
 def upscale(tmp_path, monkeypatch):
-    """`hat-sr upscale WORDS` with a tiny ×2 network, in an empty folder."""
-    save_model(tiny_model(), tmp_path / "tiny.safetensors")
+    """`hat-sr upscale WORDS` with a tiny ×2 interpolator, in an empty folder."""
+    model = tiny_model()
+    initialise_as_interpolator(model)
+    save_model(model, tmp_path / "tiny.safetensors")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
@@ -84,6 +88,40 @@ def test_depth_and_channels_are_kept(upscale):
     assert read_image("alpha_x2.png").pixels.shape == (10, 14, 4)
 
 
+@pytest.mark.parametrize(
+    ("name", "height", "width", "channels", "dtype"),
+    [
+        ("photo.jpg", 30, 40, 3, "uint8"),
+        ("gray.jpg", 9, 8, 1, "uint8"),
+        ("deep.png", 9, 8, 3, "uint16"),
+        ("alpha.png", 9, 8, 4, "uint8"),
+        ("gray alpha.png", 9, 8, 2, "uint16"),
+        ("grün.tif", 9, 8, 3, "uint16"),
+        ("float.tiff", 9, 8, 1, "float32"),
+        ("light.exr", 9, 8, 3, "float16"),
+        ("web.webp", 9, 8, 4, "uint8"),
+        ("windows.bmp", 9, 8, 3, "uint8"),
+        ("point.png", 1, 1, 3, "uint8"),
+        ("small.jpg", 3, 7, 3, "uint8"),
+        ("long.png", 2, 400, 3, "uint8"),
+    ],
+)
+def test_every_kind_of_file_keeps_its_kind(upscale, name, height, width, channels, dtype):
+    """And its picture: the tiny network is a bicubic interpolator."""
+    path = upscale.folder / name
+    ramp = np.linspace(0.1, 0.9, width) * np.linspace(0.5, 1, height)[:, None]
+    largest = np.iinfo(dtype).max if dtype.startswith("uint") else 1
+    pixels = (ramp[..., None] * np.linspace(0.8, 1, channels) * largest).astype(dtype)
+    write_image(path, Image(pixels, linear=not dtype.startswith("uint")))
+    assert upscale(name) == 0
+    before, after = read_image(path), read_image(path.with_stem(f"{path.stem}_x2"))
+    assert after.pixels.shape == (2 * height, 2 * width, channels)
+    assert (after.pixels.dtype, after.linear) == (before.pixels.dtype, before.linear)
+    means = [image.pixels.astype(float).mean() / largest for image in (before, after)]
+    # A single pixel is all border, where convolutions read zeros.
+    assert means[0] == pytest.approx(means[1], abs=0.02 if width > 1 else 0.1)
+
+
 def test_results_that_exist(upscale):
     write_noise(upscale.folder / "a.png")
     assert upscale("a.png") == 0
@@ -107,6 +145,8 @@ def test_results_that_exist(upscale):
         (("--device", "abacus"), "device 'abacus' is not known"),
         (("--sise", "20x"), "Unknown option"),
         (("--quality", "101"), "Must be <= 100"),
+        (("--quality", "50"), "--quality 50 is for JPEG and WebP"),
+        (("-o", "a.png/x"), "a.png is no folder, or not writable; use another --output"),
     ],
 )
 def test_a_wrong_call_is_refused_before_any_work(upscale, capsys, words, message):
@@ -122,6 +162,18 @@ def test_a_target_smaller_than_one_image_fails_that_image(upscale, capsys):
     assert upscale("large.png", "small.png", "--size", "20x20") == 1
     assert "smaller than the image" in capsys.readouterr().err
     assert read_image("small_20x20.png").width == 20
+
+
+def test_a_result_too_large_for_the_memory_is_refused(upscale, capsys):
+    write_noise(upscale.folder / "a.png", 8, 8)
+    assert upscale("a.png", "--size", "1000000x1000000") == 1
+    assert "GB of memory" in capsys.readouterr().err
+
+
+def test_warnings_name_the_file(upscale, caplog):
+    write_image(upscale.folder / "dark.exr", Image(np.full((4, 4, 3), -0.5, np.float32), linear=True))
+    assert upscale("dark.exr") == 0
+    assert "dark.exr: 48 values below 0 are taken as 0" in caplog.text
 
 
 def test_ctrl_c_leaves_no_half_file(upscale, monkeypatch):

@@ -51,7 +51,7 @@ def test_files_load_by_path(tmp_path, bundle, model, monkeypatch):
     [
         ("hat-xs-4", "did you mean 'hat-xs-x4'.*In the package: hat-xs-x2, hat-xs-x4"),
         ("HAT-XS-X4", "did you mean 'hat-xs-x4'"),
-        ("qqqq", "no network is named 'qqqq', and there is no such file: In the package: hat-xs-x2, hat-xs-x4"),
+        ("qqqq", "no network is named 'qqqq', and there is no such file. In the package: hat-xs-x2, hat-xs-x4"),
         ("HAT_SRx4", r"'HAT_SRx4' is not in the package: HAT_SRx4\.pth is published at https://github"),
         ("Real_HAT_GAN_SRX4", r"Real_HAT_GAN_SRx4\.pth is published"),
     ],

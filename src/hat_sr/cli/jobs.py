@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hat_sr.errors import ConfigError, InputError
+from hat_sr.files import obstacle
 from hat_sr.image.formats import WRITABLE_SUFFIXES, format_for
 
 READ_ONLY_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".tga", ".ppm", ".pgm", ".pnm")
@@ -46,8 +47,8 @@ def plan_jobs(
     `image_format`.
 
     Raises InputError for an input that does not exist or holds no image; ConfigError if two results would have one
-    name, a result would replace an input, results exist and it is not said what to do with them, or `output` is a file
-    where a folder is needed.
+    name, a result would replace an input, results exist and it is not said what to do with them, `output` is a file
+    where a folder is needed, or a folder cannot be written to.
     """
     found = _find(inputs, output)
     extension = None if image_format is None else _extension(image_format)
@@ -64,6 +65,11 @@ def plan_jobs(
         results, named = {job.output for job in jobs}, {Path(text) for text in inputs}
         jobs = [job for job in jobs if job.source not in results or job.source in named]
     _check_names(jobs)
+    for folder in {job.output.parent for job in jobs}:
+        if (in_the_way := obstacle(folder)) is not None:
+            raise ConfigError(
+                f"nothing can be written to {folder}: {in_the_way} is no folder, or not writable; use another --output"
+            )
     existing = [job for job in jobs if job.output.exists()]
     if existing and not overwrite and not skip_existing:
         raise ConfigError(
@@ -97,9 +103,10 @@ def _search(folder: Path, output: Path | None) -> list[_Found]:
 
 def _expand(pattern: str) -> list[Path]:
     # Not Path.glob, which refuses absolute patterns.
-    matches = [Path(match) for match in glob.glob(pattern, recursive=True)] if glob.has_magic(pattern) else []  # noqa: PTH207
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
     if not matches:
-        raise InputError(f"{pattern}: no such file or folder")
+        what = "no file or folder fits this pattern" if glob.has_magic(pattern) else "no such file or folder"
+        raise InputError(f"{pattern}: {what}")
     return matches
 
 

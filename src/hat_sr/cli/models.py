@@ -8,7 +8,7 @@ from hat_sr.model.cost import multiply_adds
 from hat_sr.model.zoo import PUBLISHED, WHERE_PUBLISHED, bundled_names, read_source
 
 
-def info(source: str) -> None:
+def info(source: str, /) -> None:
     """Show what a file of weights holds: config, size, cost, where it comes from.
 
     Parameters

@@ -14,7 +14,7 @@ from hat_sr.cli.jobs import Job, plan_jobs
 from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import ConfigError, HatError
 from hat_sr.image.convert import upscale_image
-from hat_sr.image.formats import check_size
+from hat_sr.image.formats import check_size, format_for
 from hat_sr.image.io import read_image, write_image
 from hat_sr.inference.device import Precision
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
@@ -84,27 +84,35 @@ def upscale(
         inputs, output=output, suffix=suffix, image_format=format, overwrite=overwrite, skip_existing=skip_existing
     )
 
+    if quality is not None and jobs and not any(format_for(job.output).name in ("jpeg", "webp") for job in jobs):
+        raise ConfigError(
+            f"--quality {quality} is for JPEG and WebP, and no result is one: leave it out, or give --format"
+        )
+
     console = Console(stderr=True)
+    num_done = 0
     failures: list[tuple[Path, str]] = []
     since = time.monotonic()
     try:
         with progress_bars(console) as progress:
             images = progress.add_task("images", total=len(jobs))
-            tiles = progress.add_task("tiles", total=1)
+            tiles = progress.add_task("tiles", total=1, visible=False)
             for job in jobs:
                 progress.update(images, description=job.source.name)
-                progress.reset(tiles)
+                progress.reset(tiles, visible=False)
                 try:
                     _run(job, upscaler, factor=factor, target=target, quality=quality, progress=progress, task=tiles)
                 except Exception as error:  # whatever is wrong with one file, the others go on
                     failures.append((job.source, _reason(error)))
+                else:
+                    num_done += 1
                 progress.advance(images)
-        if console.is_terminal:
-            seconds = time.monotonic() - since
-            console.print(f"{len(jobs) - len(failures)} of {len(jobs)} done in {seconds:.1f} s, {_where(jobs)}")
     finally:  # after Ctrl-C, too
         for source, message in failures:
             print(f"failed: {message if str(source) in message else f'{source}: {message}'}", file=sys.stderr)
+        if console.is_terminal or num_done < len(jobs):
+            seconds = time.monotonic() - since
+            print(f"{num_done} of {len(jobs)} done in {seconds:.1f} s, {_where(jobs)}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -125,12 +133,13 @@ def _run(
     job.output.parent.mkdir(parents=True, exist_ok=True)
 
     def report(done: int, total: int) -> None:
-        progress.update(task, completed=done, total=total)
+        progress.update(task, completed=done, total=total, visible=total > 1)
 
     result = upscale_image(
         image,
         lambda x: upscale_to(lambda y: upscaler(y, progress=report), x, new_size, scale=upscaler.scale),
         in_chans=upscaler.in_chans,
+        name=job.source,
     )
     write_image(job.output, result, quality=quality)
 

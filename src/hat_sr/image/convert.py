@@ -56,14 +56,15 @@ def to_pixels(x: Tensor, dtype: str) -> Pixels:
     return np.ascontiguousarray(x[0].permute(1, 2, 0).numpy().astype(dtype))
 
 
-def upscale_image(image: Image, upscale: Callable[[Tensor], Tensor], *, in_chans: int) -> Image:
+def upscale_image(
+    image: Image, upscale: Callable[[Tensor], Tensor], *, in_chans: int, name: object = "the picture"
+) -> Image:
     """The picture, larger: same kind of channels, depth and metadata.
 
-    `upscale` maps (1, in_chans, H, W) in [0, 1] to (1, in_chans, sH, sW); `in_chans` is 3 or 1.
+    `upscale` maps (1, in_chans, H, W) in [0, 1] to (1, in_chans, sH, sW); `in_chans` is 3 or 1. `name` is for warnings.
     Gray is repeated for a network of 3 and averaged after. Light is encoded by sRGB first and decoded after; a peak
-    above 1 is divided out and put back; values below 0 become 0. Alpha goes through as a gray picture, kept
-    between its neighbours; colours of wholly transparent pixels are filled from visible ones first.
-    Raises InputError for RGB and a network of one channel.
+    above 1 is divided out and put back; values below 0 become 0, with a warning. Alpha goes through as a gray picture,
+    kept between its neighbours; colours of wholly transparent pixels are filled from visible ones first. Raises InputError for RGB and a network of one channel.
     """
     if in_chans not in (1, 3):
         raise InputError(f"a network of {in_chans} channels cannot take a picture: 1 (gray) or 3 (RGB) is accepted")
@@ -72,6 +73,9 @@ def upscale_image(image: Image, upscale: Callable[[Tensor], Tensor], *, in_chans
         raise InputError("an RGB picture needs a network of 3 channels, this one has 1: use another, or make it gray")
     if alpha is not None:
         color = fill_transparent(color, alpha)
+    if bool((color < 0).any()):
+        logger.warning("%s: %d values below 0 are taken as 0", name, int((color < 0).sum()))
+        color = color.clamp(min=0)
     result = to_pixels(_upscale_color(color, upscale, in_chans, linear=image.linear), image.pixels.dtype.name)
     if alpha is not None:
         alpha = within_neighbours(_upscale_plane(alpha, upscale, in_chans), alpha)
@@ -80,9 +84,6 @@ def upscale_image(image: Image, upscale: Callable[[Tensor], Tensor], *, in_chans
 
 
 def _upscale_color(x: Tensor, upscale: Callable[[Tensor], Tensor], in_chans: int, *, linear: bool) -> Tensor:
-    if bool((x < 0).any()):
-        logger.warning("%d values below 0 are taken as 0", int((x < 0).sum()))
-        x = x.clamp(min=0)
     peak = x.max().clamp(min=1)
     x = x / peak
     y = _upscale_plane(srgb_encode(x) if linear else x, upscale, in_chans)

@@ -85,7 +85,10 @@ def _read(path: Path, *, name: Path) -> Image:
         pixels = _read_pixels(opened, path, name=name)
     finally:
         opened.close()
-    if spec.get_string_attribute(f"{kind}:ColorSpace") == "CMYK":
+    space = spec.get_string_attribute(f"{kind}:ColorSpace")
+    if space.endswith("LAB"):
+        raise ImageError(f"{name}: its colours are Lab, which is not read: save it as RGB first")
+    if space == "CMYK":
         logger.warning("%s: CMYK is converted to RGB, without regard to its colour profile", name)
     pixels = _known_channels(pixels, spec, name=name)
     if pixels.dtype == np.float64:

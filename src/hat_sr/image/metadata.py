@@ -73,7 +73,6 @@ def describe(spec: oiio.ImageSpec, metadata: Metadata, kind: Format, *, linear: 
     for name, size in (("Exif:PixelXDimension", spec.width), ("Exif:PixelYDimension", spec.height)):
         if spec.getattribute(name) is not None:
             spec.attribute(name, size)
-    spec.attribute("Orientation", 1)
     if metadata.icc is not None and kind.name != "png":
         profile = np.frombuffer(metadata.icc, np.uint8)
         spec.attribute("ICCProfile", oiio.TypeDesc(f"uint8[{len(profile)}]"), profile)

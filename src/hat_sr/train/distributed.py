@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
+    OptimizerStateType,
     StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
@@ -31,7 +31,7 @@ from hat_sr.inference.device import find_device
 
 TIMEOUT = timedelta(hours=6)
 """How long a process waits for the others. All but the first wait through a validation; a process that ends is noticed
-at once, whatever this is."""
+at once, whatever this is (seen with gloo; NCCL was not tried)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +143,9 @@ def whole_state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def whole_optimizer_state(network: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+def whole_optimizer_state(network: nn.Module, optimizer: Optimizer) -> OptimizerStateType:
     """The optimizer's whole state on the CPU, under the names of the weights. To be called by every process."""
-    return dict(get_optimizer_state_dict(network, optimizer, options=_WHOLE))
+    return get_optimizer_state_dict(network, optimizer, options=_WHOLE)
 
 
 def set_whole_state(network: nn.Module, state: dict[str, Tensor]) -> None:
@@ -153,7 +153,7 @@ def set_whole_state(network: nn.Module, state: dict[str, Tensor]) -> None:
     set_model_state_dict(network, {**state}, options=StateDictOptions(full_state_dict=True))
 
 
-def set_whole_optimizer_state(network: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
+def set_whole_optimizer_state(network: nn.Module, optimizer: Optimizer, state: OptimizerStateType) -> None:
     """The inverse of `whole_optimizer_state`."""
     set_optimizer_state_dict(network, optimizer, state, options=StateDictOptions(full_state_dict=True))
 

@@ -1,7 +1,6 @@
 """What a run's folder holds besides the state: the recipe in effect, the log, TensorBoard's files, pictures."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from hat_sr.errors import ConfigError, TrainingError, require
 from hat_sr.evaluate.dataset import find_datasets
-from hat_sr.files import replacing
+from hat_sr.files import obstacle, replacing
 from hat_sr.image.convert import to_pixels
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
@@ -75,9 +74,8 @@ def check_run(recipe: Recipe, folder: Path) -> None:
 
     Raises ConfigError and DataError.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ConfigError(f"the run cannot be written to {folder}: {existing} is no folder, or not writable")
+    if (in_the_way := obstacle(folder)) is not None:
+        raise ConfigError(f"the run cannot be written to {folder}: {in_the_way} is no folder, or not writable")
     if recipe.log.validation_folder is not None:
         find_datasets(Path(recipe.log.validation_folder), recipe.upscale)
 

@@ -23,7 +23,7 @@ def validate(
     network = padded(filled_network(recipe, weights).to(device), multiple=recipe.size_multiple, scale=recipe.upscale)
     results = []
     pictures: dict[str, Tensor] = {}
-    last: list[Tensor] = []
+    last: list[Tensor] = []  # not in the results: a benchmark of large images would fill the memory
 
     def upscale(lr: Tensor) -> Tensor:
         last[:] = [network(lr.to(device)).cpu()]

@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from hat_sr.errors import ConfigError
-from hat_sr.evaluate.dataset import find_datasets
+from hat_sr.evaluate.dataset import HR_FOLDERS, find_datasets
 from hat_sr.model.config import HATConfig
 from hat_sr.train.config import DataConfig, LogConfig, OptimConfig, Recipe, SourceConfig
 from hat_sr.train.options.importing import import_options, write_recipe
+from hat_sr.train.options.scores import GROUND_TRUTH
 from hat_sr.train.recipe import load_recipe
 from train.small import photo, save_png
 
@@ -403,3 +404,7 @@ def test_a_recipe_is_written_only_where_there_is_room(tmp_path):
     with pytest.raises(ConfigError, match="not a whole recipe"):
         write_recipe(import_options(OPTIONS / "scores.yml"), tmp_path / "s.toml")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_folders_of_ground_truth_are_those_of_the_benchmark():
+    assert GROUND_TRUTH == HR_FOLDERS

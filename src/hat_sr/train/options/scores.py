@@ -7,9 +7,12 @@ import shlex
 from pathlib import PurePosixPath
 from typing import Any
 
-from hat_sr.evaluate.dataset import HR_FOLDERS
 from hat_sr.train.options.file import OptionFile
 from hat_sr.train.options.sections import NO_EFFECT
+
+GROUND_TRUTH = ("gt", "hr", "original")
+"""Subfolders of a benchmark that `evaluate.dataset` takes for the ground truth; their parent is the benchmark. Not
+imported from there: the command starts without torch."""
 
 
 def log_table(file: OptionFile, upscale: int) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def _benchmark(file: OptionFile, phase: str) -> str | None:
     file.take(f"{phase}.io_backend.type", "")
     file.note(f"{phase}.name", NO_EFFECT)
     hr = PurePosixPath(file.take(f"{phase}.dataroot_gt", "."))
-    if hr.name.lower() in HR_FOLDERS:  # their parent is the benchmark
+    if hr.name.lower() in GROUND_TRUTH:
         file.note(f"{phase}.dataroot_lq", "ours differs: LR is looked for beside the ground truth, else made from it")
         return str(hr.parent)
     file.note(f"{phase}.dataroot_lq", "ours differs: LR is made from the ground truth by MATLAB's bicubic")
