@@ -150,6 +150,11 @@ def parse_bytes(text: str) -> int:
 def _kind(target: Path) -> Literal["folder", "lmdb", "webdataset"]:
     if target.suffix == ".tar":
         return "webdataset"
+    if shards := sorted(target.glob("*.tar")):
+        raise ConfigError(
+            f"{target} is a folder of tar shards: name the shards, {_shard_pattern(target, len(shards))} or what they "
+            "are called"
+        )
     return "lmdb" if (target / "data.mdb").is_file() else "folder"
 
 

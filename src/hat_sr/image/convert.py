@@ -64,7 +64,8 @@ def upscale_image(
     `upscale` maps (1, in_chans, H, W) in [0, 1] to (1, in_chans, sH, sW); `in_chans` is 3 or 1. `name` is for warnings.
     Gray is repeated for a network of 3 and averaged after. Light is encoded by sRGB first and decoded after; a peak
     above 1 is divided out and put back; values below 0 become 0, with a warning. Alpha goes through as a gray picture,
-    kept between its neighbours; colours of wholly transparent pixels are filled from visible ones first. Raises InputError for RGB and a network of one channel.
+    kept between its neighbours; colours of wholly transparent pixels are filled from visible ones first.
+    Raises InputError for RGB and a network of one channel.
     """
     if in_chans not in (1, 3):
         raise InputError(f"a network of {in_chans} channels cannot take a picture: 1 (gray) or 3 (RGB) is accepted")

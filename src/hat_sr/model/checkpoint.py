@@ -24,6 +24,9 @@ SUFFIXES: dict[Format, str] = {"safetensors": ".safetensors", "official": ".pth"
 METADATA_KEY = "hat_sr"
 """The one key of our safetensors' metadata: JSON with `config` and `provenance`."""
 
+NETWORK_KEY = "hat_sr_network"
+"""The key instead where `hat_sr.train` wrote another network: JSON with `entry`, `arguments` and `provenance`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -64,6 +67,10 @@ def read_checkpoint(
     try:
         content, metadata = storage.read_file(path)
         state = official.unwrap(content)
+        if NETWORK_KEY in metadata:
+            raise WeightsError(
+                "it holds weights of a recipe's [network]: hat-sr trains and validates it, but runs HAT only"
+            )
         if METADATA_KEY in metadata:
             file_format: Format = "safetensors"
             config, provenance = _read_metadata(metadata[METADATA_KEY])

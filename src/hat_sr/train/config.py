@@ -205,6 +205,11 @@ class Recipe:
                 f"data.patch_size {self.data.patch_size} must be a multiple of "
                 f"{'model.window_size' if self.model else 'network.size_multiple'} {self.size_multiple}"
             )
+        if self.optim.accumulate > self.data.batch_size:
+            raise ConfigError(
+                f"optim.accumulate {self.optim.accumulate} parts of data.batch_size {self.data.batch_size} samples: a "
+                "part has at least one"
+            )
         if self.network is not None and (self.start != "published" or self.activation_checkpointing):
             raise ConfigError("start 'interpolator' and activation_checkpointing are for [model], not for [network]")
 

@@ -107,6 +107,7 @@ class _Run:
             raise
         log, step = self.recipe.log, self.state.step
         last = step == self.recipe.optim.total_steps
+        stepped = time.monotonic()
         record = self._report() if step % log.report_every == 0 or last else {}
         if log.validation_folder is not None and (step % log.validate_every == 0 or last):
             try:
@@ -122,6 +123,7 @@ class _Run:
         if record and self.record is not None and self.on_progress is not None:
             self.on_progress(step, record)
         self.ready = time.monotonic()
+        self.since += self.ready - stepped  # what is due after a step does not count as steps
 
     def save(self) -> None:
         """Write the state and the averaged weights."""
@@ -197,7 +199,7 @@ def _unusable(state: TrainState, batch: Batch, what: str, found: str) -> Trainin
     """The error for a step that cannot be done; its gradients are dropped."""
     state.optimizer.zero_grad()
     return TrainingError(
-        f"the {what} of step {state.step} is {found}. If a state has been saved, the same command goes on from "
+        f"the {what} of step {state.step + 1} is {found}. If a state has been saved, the same command goes on from "
         "it; the weights just before this step are in stopped.safetensors beside it, their state in stopped.pt. Lower "
         "optim.learning_rate, or look at the "
         f"images of the batch: {', '.join(dict.fromkeys(all_of(batch.names)))}"

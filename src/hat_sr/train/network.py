@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.model import official, storage
-from hat_sr.model.checkpoint import save_model
+from hat_sr.model.checkpoint import NETWORK_KEY, save_model
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.model.initialise import initialise_as_interpolator
@@ -20,9 +20,6 @@ from hat_sr.model.zoo import read_source
 from hat_sr.train.config import NetworkConfig, Recipe
 
 logger = logging.getLogger(__name__)
-
-NETWORK_KEY = "hat_sr_network"
-"""The key of the metadata of another network's file: JSON with `entry`, `arguments` and `provenance`."""
 
 UPSAMPLING = "upsample."
 """How the keys begin that differ between HATs for different scales."""

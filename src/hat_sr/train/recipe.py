@@ -1,12 +1,13 @@
 """Read a TOML recipe into `Recipe`, with overrides as on the command line."""
 
+import difflib
 import tomllib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args, get_type_hints
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from cyclopts.config import Dict
 
 from hat_sr.errors import ConfigError
@@ -25,11 +26,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if isinstance(content.get("data"), dict) and isinstance(content["data"].get("sources"), dict):
+        raise ConfigError(f"{path}: there can be several sources, so write [[data.sources]], in double brackets")
+    _check_keys(content, Recipe, path)
     for table in ("data", "optim"):
         if table not in content and not any(word.startswith(f"--{table}.") for word in overrides):
             raise ConfigError(f"{path} has no [{table}]: add it, as in recipes/hat-xs-x4.toml")
-    if isinstance(content.get("data"), dict) and isinstance(content["data"].get("sources"), dict):
-        raise ConfigError(f"{path}: there can be several sources, so write [[data.sources]], in double brackets")
     # These have no types that words could be turned into: they are passed on as the file has them.
     network = content.get("network")
     arguments = network.pop("arguments", {}) if isinstance(network, dict) else {}
@@ -44,12 +46,36 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     def read(*, recipe: Annotated[Recipe, Parameter(name="*")]) -> Recipe:
         return recipe
 
-    if any(word.startswith("--network.arguments") for word in overrides):
-        raise ConfigError("network.arguments cannot be given on the command line: change them in the recipe")
+    for name in ("network.arguments", "data.sources"):
+        if any(word.startswith(f"--{name}") for word in overrides):
+            raise ConfigError(f"{name} cannot be given on the command line: change them in the recipe")
     try:
         recipe: Recipe = app(list(overrides), exit_on_error=False, print_error=False)
+    except UnknownOptionError as error:  # of the command line: the file's keys are checked
+        raise ConfigError(str(error)) from error
     except CycloptsError as error:
         raise ConfigError(f"{path}: {error}") from error
     if recipe.network is None or not arguments:
         return recipe
     return replace(recipe, network=replace(recipe.network, arguments=arguments))
+
+
+def _check_keys(table: Mapping[str, object], kind: type, path: Path, where: str = "") -> None:
+    """Raise ConfigError for a key that the dataclass `kind` has no field for; `where` leads to the table."""
+    known = get_type_hints(kind)
+    for key, value in table.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{where}{near[0]}'?" if near else f"known there: {', '.join(known)}"
+            raise ConfigError(f"unknown key '{where}{key}' in {path}; {hint}")
+        inner = _dataclass_in(known[key])
+        for item in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(item, Mapping):
+                _check_keys(item, inner, path, f"{where}{key}.")
+
+
+def _dataclass_in(hint: object) -> type | None:
+    """The dataclass that a type is, or is made of, such as X of `tuple[X, ...]` and `X | None`."""
+    if isinstance(hint, type) and is_dataclass(hint):
+        return hint
+    return next((found for part in get_args(hint) if (found := _dataclass_in(part)) is not None), None)

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from hat_sr.errors import ConfigError, TrainingError, require
+from hat_sr.errors import ConfigError, DataError, TrainingError, require
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.files import obstacle, replacing
 from hat_sr.image.convert import to_pixels
@@ -77,7 +77,10 @@ def check_run(recipe: Recipe, folder: Path) -> None:
     if (in_the_way := obstacle(folder)) is not None:
         raise ConfigError(f"the run cannot be written to {folder}: {in_the_way} is no folder, or not writable")
     if recipe.log.validation_folder is not None:
-        find_datasets(Path(recipe.log.validation_folder), recipe.upscale)
+        try:
+            find_datasets(Path(recipe.log.validation_folder), recipe.upscale)
+        except DataError as error:
+            raise DataError(f"log.validation_folder: {error}") from error
 
 
 def make_folder(folder: Path) -> None:

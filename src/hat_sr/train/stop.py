@@ -1,11 +1,14 @@
 """Signals that ask a training to stop: it saves its state first."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+logger = logging.getLogger(__name__)
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -32,6 +35,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         request.number = number
+        logger.warning("stopping after this step; a second time stops at once, and saves nothing")
         restore()
 
     def restore() -> None:

@@ -32,7 +32,13 @@ NO_EFFECT = "not used here: it changes no result"
 _REAL_WORLD = (
     *("*gt_usm", "resize_prob*", "resize_range*", "gaussian_noise_prob*", "noise_range*", "poisson_scale_range*"),
     *("gray_noise_prob*", "jpeg_range*", "second_blur_prob", "gt_size", "queue_size", "network_d.*", "path.*_d"),
-    *("datasets.train.blur_*", "datasets.train.kernel_*", "datasets.train.*sinc_prob*", "datasets.train.beta?_range*"),
+    *(
+        "datasets.train.blur_*",
+        "datasets.train.kernel_*",
+        "datasets.train.meta_info",
+        "datasets.train.*sinc_prob*",
+        "datasets.train.beta?_range*",
+    ),
     *("train.optim_d.*", "train.perceptual_opt.*", "train.gan_opt.*", "train.net_d_*"),
 )
 """Settings of the official real-world trainings: degradations, discriminator, and their losses."""
