@@ -11,10 +11,6 @@ explains), so that different things are not compared.
 Each measurement is a process of its own, and the variants take turns, so that what else the machine does hits all of
 them. Memory is the peak of the resident set above that of the process once network, average and optimizer are made
 (Adam makes its two moments in the first step, so they count for both). Linux only.
-
-The first run installs spandrel, without its dependencies, into --cache, where only this script finds it: both networks
-run on the torch of the Python that runs the script. torchvision, which spandrel asks for and HAT does not use, is
-replaced by an empty package, because its wheels want CUDA.
 """
 
 import argparse
@@ -29,9 +25,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from official_network import default_cache, install_official
 from training_step import CASES, VARIANTS, Measured, write_weights
-
-PACKAGES = ("spandrel==0.4.2", "einops==0.8.2")
 
 LARGEST_DIFFERENCE = {"fp32": 1e-6, "bf16": 1e-3}
 """How far the loss of the first step may be from that of the official network in fp32."""
@@ -47,7 +42,7 @@ def main() -> int:
     arguments = _parse()
     machine = describe_machine(arguments.threads)
     print("\n".join(f"{name}: {value}" for name, value in machine.items()))
-    packages = install(arguments.cache / "-".join(PACKAGES).replace("==", "-"))
+    packages = install_official(arguments.cache)
     results, faults = {}, []
     for name in arguments.cases:
         runs = run_case(name, packages, rounds=arguments.rounds, steps=arguments.steps, threads=arguments.threads)
@@ -92,22 +87,6 @@ def _measure(name: str, variant: str, weights: Path, packages: Path, *, steps: i
         raise SystemExit(f"{name}, {variant}: the measurement ended with status {result.returncode}, see above")
     measured: Measured = json.loads(result.stdout)
     return measured
-
-
-def install(folder: Path) -> Path:
-    """Put the official network into `folder`, whole or not at all, if it is not there."""
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            part = Path(scratch) / "packages"
-            pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", str(part), *PACKAGES]
-            if subprocess.run(pip, check=False).returncode:
-                raise SystemExit(f"pip could not install {' and '.join(PACKAGES)}, see above")
-            functional = part / "torchvision/transforms/functional.py"
-            functional.parent.mkdir(parents=True)
-            functional.write_text("InterpolationMode = normalize = rotate = None\n", encoding="utf-8")
-            part.rename(folder)
-    return folder
 
 
 def find_faults(runs: Runs) -> list[str]:
@@ -170,13 +149,14 @@ def describe_machine(threads: int) -> dict[str, str]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hat-sr"
     parser.add_argument("--rounds", type=positive_integer, default=3, help="how often each variant is measured")
     parser.add_argument("--steps", type=positive_integer, default=5, help="timed steps of a measurement")
     parser.add_argument("--threads", type=positive_integer, default=2, help="threads of torch")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all")
     parser.add_argument("--json", type=Path, help="write all that was measured to this file")
-    parser.add_argument("--cache", type=Path, default=cache, help="where spandrel is put (default: %(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="where spandrel is put (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     if arguments.json is not None and not arguments.json.parent.is_dir():
         parser.error(f"--json {arguments.json}: no such folder")
