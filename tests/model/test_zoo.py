@@ -38,6 +38,12 @@ def test_bundled_networks_load_by_name(bundle, model):
         torch.testing.assert_close(loaded(x.double()).float(), model(x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("scale", "name"), [(1, 2), (1.5, 2), (2, 2), (2.1, 4), (4, 4), (16, 4)])
+def test_the_network_for_a_scale(bundle, scale, name):
+    (bundle / "other-x3.safetensors").touch()
+    assert zoo.bundled_for(scale) == f"hat-xs-x{name}"
+
+
 def test_files_load_by_path(tmp_path, bundle, model, monkeypatch):
     save_model(model, tmp_path / "mine.pth", format="official")
     monkeypatch.chdir(tmp_path)

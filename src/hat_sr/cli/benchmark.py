@@ -8,21 +8,20 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from hat_sr.cli.progress import progress_bars
-from hat_sr.cli.upscale import DEFAULT_MODEL
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import benchmark as run_benchmark
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.evaluate.report import Report, to_json, to_markdown
 from hat_sr.inference.device import Precision
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import load_model
+from hat_sr.model.zoo import bundled_for, load_model
 
 
 def benchmark(
     *,
     data: Path,
     scale: int,
-    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
+    model: Annotated[str | None, Parameter(alias="-m")] = None,
     lr: str = "auto",
     tile: Literal["auto", "off"] | int = "auto",
     precision: Precision = "auto",
@@ -39,7 +38,8 @@ def benchmark(
     scale
         Factor between low- and high-resolution images: the model's.
     model
-        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth.
+        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. Default: the bundled one for the
+        scale.
     lr
         Where low-resolution images come from: auto (read if there are any, else mirror), mirror or clamp (made by
         MATLAB's bicubic with these borders), or the name of a folder of the set.
@@ -54,6 +54,7 @@ def benchmark(
     json
         Print JSON instead of Markdown tables.
     """
+    model = bundled_for(scale) if model is None else model
     network = load_model(model)
     if network.config.upscale != scale:
         raise ConfigError(f"{model} enlarges by {network.config.upscale}, but scale {scale} was asked for")

@@ -19,9 +19,10 @@ from hat_sr.image.io import read_image, write_image
 from hat_sr.inference.device import Precision
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import load_model
+from hat_sr.model.zoo import bundled_for, load_model
 
-DEFAULT_MODEL = "hat-xs-x4"
+DEFAULT_SCALE = 4
+"""What images are enlarged by if neither a scale nor a size nor a model is named."""
 
 
 def upscale(
@@ -29,7 +30,7 @@ def upscale(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     scale: float | None = None,
     size: str | None = None,
-    model: Annotated[str, Parameter(alias="-m")] = DEFAULT_MODEL,
+    model: Annotated[str | None, Parameter(alias="-m")] = None,
     tile: Literal["auto", "off"] | int = "auto",
     precision: Precision = "auto",
     device: str = "auto",
@@ -48,11 +49,12 @@ def upscale(
     output
         A folder, in which results keep their inputs' relative paths and names, or a file if there is one input.
     scale
-        Factor, at least 1, whole or not. Default: the model's.
+        Factor, at least 1, whole or not. Default: the model's, 4 if none is named.
     size
         Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
     model
-        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth.
+        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. Default: the bundled one for the
+        scale.
     tile
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side.
     precision
@@ -75,7 +77,7 @@ def upscale(
     if overwrite and skip_existing:
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one")
     target = None if size is None else parse_size(size)
-    network = load_model(model)
+    network = load_model(bundled_for(scale or DEFAULT_SCALE) if model is None else model)
     upscaler = Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
     factor = upscaler.scale if scale is None else scale
     scaled_size(1, 1, factor)  # refuses an impossible factor before any file is looked at

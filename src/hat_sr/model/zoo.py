@@ -51,6 +51,9 @@ def _published() -> tuple[PublishedModel, ...]:
     return (*classical, *real)
 
 
+_FAMILY = "hat-xs-x"
+"""How the names of the networks begin that are taken where none is named; their factor follows."""
+
 PUBLISHED = _published()
 """The published files, whose weights `load_model` reads once downloaded."""
 
@@ -59,6 +62,12 @@ def bundled_names() -> list[str]:
     """The names of the networks in the package, sorted."""
     suffix = SUFFIXES["safetensors"]
     return sorted(file.name.removesuffix(suffix) for file in _folder().iterdir() if file.name.endswith(suffix))
+
+
+def bundled_for(scale: float) -> str:
+    """The network in the package for enlarging by `scale`: of the smallest factor that reaches it, else of the largest."""
+    by_factor = {int(name.removeprefix(_FAMILY)): name for name in bundled_names() if name.startswith(_FAMILY)}
+    return by_factor[min((factor for factor in by_factor if factor >= scale), default=max(by_factor))]
 
 
 def read_source(
