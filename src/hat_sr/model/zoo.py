@@ -65,7 +65,7 @@ def bundled_names() -> list[str]:
 
 
 def bundled_for(scale: float) -> str:
-    """The network in the package for enlarging by `scale`: of the smallest factor that reaches it, else of the largest."""
+    """The network in the package for `scale`: that of the smallest factor which reaches it, else of the largest."""
     by_factor = {int(name.removeprefix(_FAMILY)): name for name in bundled_names() if name.startswith(_FAMILY)}
     return by_factor[min((factor for factor in by_factor if factor >= scale), default=max(by_factor))]
 
