@@ -35,6 +35,8 @@ def main() -> int:
         "--cache", type=Path, default=default_cache(), help="where spandrel is put (default: %(default)s)"
     )
     arguments = parser.parse_args()
+    if arguments.size < 1 or arguments.size % 16:
+        parser.error(f"--size {arguments.size} is no multiple of 16")
     sys.path.insert(0, str(install_official(arguments.cache)))
     spandrel = importlib.import_module("spandrel")
 
@@ -46,6 +48,8 @@ def main() -> int:
     for weight in official.parameters():  # so large that every part moves the output
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=(8 / weight[0].numel()) ** 0.5)
+        else:
+            weight.data += 0.1 * torch.randn_like(weight)
     lr = torch.rand(1, 3, arguments.size, arguments.size, dtype=torch.float64)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         released, again = Path(folder) / "released.pth", Path(folder) / "again.pth"
@@ -57,12 +61,12 @@ def main() -> int:
         outputs = {"ours": ours.double()(lr), "saved by ours, opened by spandrel": opened.model.double().eval()(lr)}
     print(f"{arguments.preset}: {sum(weight.numel() for weight in ours.parameters()):,} parameters, read from a file")
     print(f"spandrel takes what was saved for {opened.architecture.name} ×{opened.scale}")
-    worst = 0.0
+    good = opened.architecture.name == "HAT" and opened.scale == settings["upscale"]
     for name, output in outputs.items():
         difference = float((output - expected).abs().max() / expected.abs().max())
-        worst = max(worst, difference)
+        good = good and difference <= LARGEST_DIFFERENCE  # false for NaN
         print(f"{name}: differs from the official network by {difference:.1e} of the largest value")
-    return 0 if worst <= LARGEST_DIFFERENCE and opened.architecture.name == "HAT" else 1
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

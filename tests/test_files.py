@@ -2,7 +2,7 @@
 
 import pytest
 
-from hat_sr.files import PART_PREFIX, obstacle, replacing
+from hat_sr.files import PART_PREFIX, replacing, what_blocks_writing
 
 
 def test_takes_the_place_of_the_file_before(tmp_path):
@@ -40,9 +40,12 @@ def test_the_longest_name_can_be_replaced(tmp_path):
     assert path.read_text() == "after"
 
 
-def test_obstacle(tmp_path, monkeypatch):
+def test_what_blocks_writing(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    assert obstacle(tmp_path / "new" / "newer") is None
-    assert obstacle(tmp_path / "file" / "new") == tmp_path / "file"
+    assert what_blocks_writing(tmp_path / "new" / "newer") is None
+    assert what_blocks_writing(tmp_path / "file" / "new") == tmp_path / "file"
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert what_blocks_writing(tmp_path / "link" / "new") == tmp_path / "link"
+    assert what_blocks_writing(tmp_path / ("a" * 300)) == tmp_path / ("a" * 300)
     monkeypatch.setattr("os.access", lambda path, mode: False)  # the tests may run as root, who may write anywhere
-    assert obstacle(tmp_path / "new") == tmp_path
+    assert what_blocks_writing(tmp_path / "new") == tmp_path

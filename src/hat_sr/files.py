@@ -28,7 +28,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def obstacle(folder: Path) -> Path | None:
-    """What keeps files from being written to `folder`, which need not exist: the file or folder in the way, or None."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return None if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) else existing
+def what_blocks_writing(folder: Path) -> Path | None:
+    """The file or folder that keeps files from being written to `folder`, which may be missing; or None."""
+    for path in (folder, *folder.absolute().parents):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:  # a name too long, a folder that may not be entered
+            return path
+        return None if path.is_dir() and os.access(path, os.W_OK | os.X_OK) else path
+    return folder

@@ -5,6 +5,7 @@ import pytest
 from cli.running import run, write_noise
 from hat_sr.cli.data import parse_bytes
 from hat_sr.errors import InputError
+from train.small import make_photos
 
 RECIPE = """
 [model]
@@ -158,3 +159,14 @@ def test_sizes():
 def test_help(monkeypatch, capsys, command):
     assert run(monkeypatch, "data", command, "--help") == 0
     assert "Usage: hat-sr data" in capsys.readouterr().out
+
+
+def test_a_folder_of_shards(tmp_path, monkeypatch, capsys):
+    """Is named; one with an archive beside the images is a folder of images."""
+    make_photos(tmp_path)
+    assert run(monkeypatch, "data", "prepare", tmp_path / "photos", tmp_path / "out", "--to", "webdataset") == 0
+    assert run(monkeypatch, "data", "check", tmp_path / "out") == 2
+    assert "is a folder of tar shards: name the shards, from" in capsys.readouterr().err
+    (tmp_path / "out" / "000000.tar").rename(tmp_path / "photos" / "archive.tar")
+    assert run(monkeypatch, "data", "check", tmp_path / "photos") == 1
+    assert "3 images can be used, 1 cannot" in capsys.readouterr().out

@@ -17,7 +17,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path
 
 
-def plan(*inputs, output=None, suffix="_x4", image_format=None, overwrite=False, skip_existing=False):
+def plan(*inputs, output=None, suffix="_x4", image_format=None, overwrite=False, skip_existing=False, quality=None):
     jobs = plan_jobs(
         inputs,
         output=output,
@@ -25,6 +25,7 @@ def plan(*inputs, output=None, suffix="_x4", image_format=None, overwrite=False,
         image_format=image_format,
         overwrite=overwrite,
         skip_existing=skip_existing,
+        quality=quality,
     )
     return [(job.source.as_posix(), job.output.as_posix()) for job in jobs]
 
@@ -138,3 +139,21 @@ def test_nothing_to_upscale(photos):
 
 def test_an_input_named_twice_is_done_once(photos):
     assert len(plan("photos/a.jpg", "photos", "photos/a.jpg")) == 3
+
+
+def test_quality_counts_for_what_an_earlier_call_has_done(photos):
+    for name in ("a.jpg", "b.png", "out/a.jpg"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).touch()
+    settings = {"output": Path("out"), "skip_existing": True, "quality": 90}
+    assert plan("a.jpg", "b.png", **settings) == [("b.png", "out/b.png")]
+    with pytest.raises(ConfigError, match="quality 90 is for JPEG and WebP"):
+        plan("b.png", **settings)
+
+
+def test_nothing_to_do_in_a_folder_that_cannot_be_written(photos, monkeypatch):
+    (photos / "photos/a_x4.jpg").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert plan("photos/a.jpg", skip_existing=True) == []
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        plan("photos/a.jpg", overwrite=True)

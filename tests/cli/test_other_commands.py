@@ -33,6 +33,11 @@ def test_benchmark_of_another_scale_is_refused(tmp_path, monkeypatch, capsys, ti
     assert "enlarges by 2, but scale 4" in capsys.readouterr().err
 
 
+def test_benchmark_without_a_network_for_the_scale(tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "benchmark", "--data", tmp_path, "--scale", "8") == 2
+    assert "no network in the package enlarges by 8" in capsys.readouterr().err
+
+
 def test_benchmark_without_images(tmp_path, monkeypatch, capsys, tiny):
     assert run(monkeypatch, "benchmark", "--data", tmp_path, "--scale", "2", "--model", tiny) == 1
     assert "no images in" in capsys.readouterr().err

@@ -145,8 +145,8 @@ def test_results_that_exist(upscale):
         (("--device", "abacus"), "device 'abacus' is not known"),
         (("--sise", "20x"), "Unknown option"),
         (("--quality", "101"), "Must be <= 100"),
-        (("--quality", "50"), "--quality 50 is for JPEG and WebP"),
-        (("-o", "a.png/x"), "a.png is no folder, or not writable; use another --output"),
+        (("--quality", "50"), "quality 50 is for JPEG and WebP"),
+        (("-o", "a.png/x"), "a.png is no folder; name another place with --output"),
     ],
 )
 def test_a_wrong_call_is_refused_before_any_work(upscale, capsys, words, message):
@@ -168,6 +168,13 @@ def test_a_result_too_large_for_the_memory_is_refused(upscale, capsys):
     write_noise(upscale.folder / "a.png", 8, 8)
     assert upscale("a.png", "--size", "1000000x1000000") == 1
     assert "GB of memory" in capsys.readouterr().err
+
+
+def test_bad_files_are_counted(upscale, capsys):
+    write_noise(upscale.folder / "a.png")
+    (upscale.folder / "b.png").write_text("no image")
+    assert upscale("a.png", "b.png", "-o", "out") == 1
+    assert "1 of 2 done" in capsys.readouterr().err
 
 
 def test_warnings_name_the_file(upscale, caplog):

@@ -19,6 +19,12 @@ from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import DTYPES, Image, Metadata
 
 # Pillow: Image.fromarray(cmyk).save(..., "JPEG", quality=100, optimize=True), left half red, right half white.
+LAB_TIFF = base64.b64decode(
+    "SUkqAAgAAAAKAAABBAABAAAAAgAAAAEBBAABAAAAAQAAAAIBAwADAAAAhgAAAAMBAwABAAAAAQAAAAYBAwABAAAACAAAABEBBAABAAAAjAAAABUBAwAB"
+    "AAAAAwAAABYBBAABAAAAAQAAABcBBAABAAAABgAAABwBAwABAAAAAQAAAAAAAAAIAAgACACAipSAipQ="
+)
+"""Two pixels, by Pillow."""
+
 CMYK_JPEG = base64.b64decode(
     "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwABAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
     "/8AAFAgACAAQBEMRAE0RAFkRAEsRAP/EABYAAQEBAAAAAAAAAAAAAAAAAAsACv/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAOBEMATQBZAEsAAD8A38D/AMf+"
@@ -191,6 +197,12 @@ def test_cmyk_jpeg_becomes_rgb_with_a_warning(tmp_path: Path, caplog: pytest.Log
     assert np.abs(pixels[4, 3].astype(int) - (255, 0, 0)).max() <= 3
     assert (pixels[4, 12] >= 253).all()
     assert "CMYK is converted" in caplog.text
+
+
+def test_lab_tiff_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(LAB_TIFF)
+    with pytest.raises(ImageError, match="its colours are Lab"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_ultra_hdr_photo_is_read_as_its_standard_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hat_sr.inference import memory
-from hat_sr.inference.memory import bytes_per_pixel, is_out_of_memory, largest_square, memory_budget
+from hat_sr.inference.memory import bytes_per_pixel, installed_memory, is_out_of_memory, largest_square, memory_budget
 from hat_sr.model.config import PRESETS
 
 HAT_X4 = PRESETS["HAT-x4"]
@@ -28,13 +28,14 @@ def test_no_budget_is_no_square():
 
 
 def test_budget_of_this_machine():
-    assert 2**20 < memory_budget(torch.device("cpu")) < 2**50
+    assert 2**20 < memory_budget(torch.device("cpu")) < installed_memory() < 2**50
 
 
 def test_budget_where_the_system_says_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "Path", lambda _: tmp_path / "missing")
     monkeypatch.delattr(memory.os, "sysconf", raising=False)
     assert memory_budget(torch.device("cpu")) == int(0.7 * memory.FALLBACK_BYTES)
+    assert installed_memory() is None
 
 
 def test_torchs_own_error_is_recognised():

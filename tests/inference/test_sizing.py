@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.resize import resize
+from hat_sr.inference import sizing
 from hat_sr.inference.sizing import fitted_size, num_passes, parse_size, scaled_size, upscale_to
 from inference.doubles import nearest, random_image
 
@@ -119,3 +120,16 @@ def test_impossible_target_is_refused_before_work():
 
     with pytest.raises(InputError, match="smaller"):
         upscale_to(never, torch.zeros(1, 1, 4, 4), (3, 8), scale=2)
+
+
+@pytest.mark.parametrize("installed", [2 * 3 * 16 * 16 * 4, None])
+def test_what_the_memory_holds_is_done(monkeypatch, installed):
+    """Two passes of ×2 make 16×16 of 4×4: 3 channels of 4 bytes, and a copy. None: the system does not say."""
+    monkeypatch.setattr(sizing, "installed_memory", lambda: installed)
+    assert upscale_to(nearest(2), torch.zeros(1, 3, 4, 4), (9, 16), scale=2).shape == (1, 3, 9, 16)
+
+
+def test_what_no_memory_holds_is_refused_before_work(monkeypatch):
+    monkeypatch.setattr(sizing, "installed_memory", lambda: 2 * 3 * 16 * 16 * 4 - 1)
+    with pytest.raises(InputError, match="16×16 pixels are made"):
+        upscale_to(nearest(2), torch.zeros(1, 3, 4, 4), (9, 16), scale=2)

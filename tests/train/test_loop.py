@@ -10,6 +10,7 @@ from hat_sr import __version__
 from hat_sr.errors import ConfigError, DataError, HatError, TrainingError, WeightsError
 from hat_sr.evaluate.benchmark import Score, benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
+from hat_sr.files import PART_PREFIX
 from hat_sr.image.io import read_image
 from hat_sr.inference.pad import padded
 from hat_sr.model.checkpoint import build_model, read_checkpoint, save_model
@@ -385,3 +386,33 @@ def test_tensorboard_files(root):
     train(recipe, root / "run")
     (events,) = (root / "run" / "tensorboard").iterdir()
     assert b"learning_rate" in events.read_bytes()
+
+
+def test_validating_and_saving_are_not_counted_as_steps(root, monkeypatch):
+    """By a clock that goes on by a second whenever it is read, and by an hour in a validation."""
+    clock = iter(range(10**9))
+
+    def slow_validate(*arguments):
+        for _ in range(3600):
+            next(clock)
+        return Score(psnr=30.0, ssim=0.9), {}
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(loop, "validate", slow_validate)
+    save_png(root / "Set1" / "a.png", photo(32, 32))
+    log = {"report_every": 2, "validate_every": 2, "validation_folder": str(root / "Set1")}
+    train(small_recipe(root, log=log), root / "run")
+    assert [record["psnr"] for record in _log(root / "run")] == [30.0] * 4
+    assert all(record["steps_per_second"] > 0.1 for record in _log(root / "run"))
+
+
+def test_what_a_killed_training_left_is_cleared(root):
+    (root / "run").mkdir()
+    (root / "run" / f"{PART_PREFIX}0.part").write_bytes(b"half a state")
+    train(small_recipe(root), root / "run")
+    assert not list((root / "run").glob(f"{PART_PREFIX}*"))
+
+
+def test_a_validation_folder_that_is_missing_is_named(root):
+    with pytest.raises(DataError, match=r"log\.validation_folder: .*nowhere"):
+        train(small_recipe(root, log={"validation_folder": "nowhere"}), root / "run")

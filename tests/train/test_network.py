@@ -12,6 +12,7 @@ from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.model.checkpoint import save_model
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
+from hat_sr.model.zoo import load_model
 from hat_sr.train.config import NetworkConfig, Recipe
 from hat_sr.train.loop import train
 from hat_sr.train.network import build_network
@@ -100,6 +101,8 @@ def test_another_network_trains_alike_and_goes_on(tmp_path):
             assert torch.equal(file.get_tensor(name), value)
     started = build_network(_other(root, start_from=str(root / "run" / "weights.safetensors")))
     assert torch.equal(started.body.weight, state.averaged.body.weight)
+    with pytest.raises(WeightsError, match=r"weights of a recipe's \[network\]"):
+        load_model(root / "run" / "weights.safetensors")
 
 
 class Normed(Shuffled):

@@ -90,6 +90,10 @@ def test_overrides_win(tmp_path):
         ('"bf16"', '"fp8"', ["fp8", "fp32", "bf16"]),
         ("total_steps = 10", "", ["total-steps"]),
         ("[optim]", "[optimm]", ["unknown key 'optimm'", "did you mean 'optim'?"]),
+        ("seed = 7", "log = 3", ["'log'", "is 3: it must be a table, [log]"]),
+        ("[optim]", "[[optim]]", ["'optim'", "must be a table, [optim]"]),
+        ("total_steps = 10", "total_steps.a = 10", ["'optim.total_steps'", "must be a value, optim.total_steps = …"]),
+        ('[[data.sources]]\npath = "b"', "[[data.sources]]\npath.a = 1", ["'data.sources.path'", "must be a value"]),
         ("seed = 7", "qqqqq = 7", ["unknown key 'qqqqq'", "known there: model, network, data"]),
         ("[optim]\ntotal_steps = 10\nmilestones = [5, 8]", "", ["no [optim]"]),
         ('[[data.sources]]\npath = "a"\n\n[[data.sources]]', "[data.sources]", ["double brackets"]),
@@ -110,6 +114,7 @@ def test_what_the_file_cannot_say(tmp_path, old, new, says):
         (["--optim.learnin-rate", "1"], "did you mean --optim.learning-rate"),
         (["--optim.total-steps", "x"], "--optim.total-steps"),
         (["stray"], "stray"),
+        (["--optim", "3"], "optim cannot be given on the command line"),
         (["--data.sources", "x"], "data.sources cannot be given on the command line"),
         (["--optim.accumulate", "33"], "accumulate 33 parts of data.batch_size 32"),
         (["--model.num-heads", "5", "--model.num-heads", "2"], "num_heads 5 must divide embed_dim 12"),
@@ -120,6 +125,13 @@ def test_overrides_that_cannot_be(tmp_path, words, says):
     with pytest.raises(ConfigError) as caught:
         load_recipe(_write(tmp_path), words)
     assert says.lower() in str(caught.value).lower()
+
+
+def test_sources_that_are_no_tables(tmp_path):
+    path = _write(tmp_path)
+    path.write_text('[data]\nsources = ["a"]\n[optim]\ntotal_steps = 1\n')
+    with pytest.raises(ConfigError, match=r"'data.sources' in .* is 'a': it must be a table, \[\[data.sources\]\]"):
+        load_recipe(path)
 
 
 def test_missing_file(tmp_path):

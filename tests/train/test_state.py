@@ -97,12 +97,15 @@ def test_a_damaged_file_gives_way_to_the_one_before(recipe, tmp_path):
         save_state(state, path)
     content = path.read_bytes()
     resumed = start(recipe)
-    for place in range(0, len(content), len(content) // 40):
-        hole = bytes(byte ^ 255 for byte in content[place : place + 64])
-        path.write_bytes(content[:place] + hole + content[place + 64 :])
+    num_noticed = 0
+    for place in range(0, len(content), len(content) // 200):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
         assert resume_state(resumed, path)
-        # Between the tensors are bytes of padding that carry nothing.
-        assert resumed.step == 1 or torch.equal(resumed.network.conv_first.weight, state.network.conv_first.weight)
+        if resumed.step == 1:
+            num_noticed += 1
+        else:  # a byte of the padding between tensors, which carries nothing
+            assert_same_state(resumed, state)
+    assert num_noticed > 100
 
 
 def test_a_stop_between_the_two_renames_loses_nothing(recipe, tmp_path):

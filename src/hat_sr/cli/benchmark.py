@@ -54,8 +54,11 @@ def benchmark(
     json
         Print JSON instead of Markdown tables.
     """
-    model = bundled_for(scale) if model is None else model
+    named = model is not None
+    model = model or bundled_for(scale)
     network = load_model(model)
+    if network.config.upscale != scale and not named:
+        raise ConfigError(f"no network in the package enlarges by {scale}: name a file of weights with --model")
     if network.config.upscale != scale:
         raise ConfigError(f"{model} enlarges by {network.config.upscale}, but scale {scale} was asked for")
     if network.config.in_chans != 3:

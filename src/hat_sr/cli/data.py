@@ -150,11 +150,9 @@ def parse_bytes(text: str) -> int:
 def _kind(target: Path) -> Literal["folder", "lmdb", "webdataset"]:
     if target.suffix == ".tar":
         return "webdataset"
-    if shards := sorted(target.glob("*.tar")):
-        raise ConfigError(
-            f"{target} is a folder of tar shards: name the shards, {_shard_pattern(target, len(shards))} or what they "
-            "are called"
-        )
+    files = sorted(path for path in target.glob("*") if not path.name.startswith("."))
+    if files and all(path.suffix == ".tar" for path in files):
+        raise ConfigError(f"{target} is a folder of tar shards: name the shards, from {files[0]} to {files[-1].name}")
     return "lmdb" if (target / "data.mdb").is_file() else "folder"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hat_sr.errors import ConfigError, InputError
-from hat_sr.files import obstacle
+from hat_sr.files import what_blocks_writing
 from hat_sr.image.formats import WRITABLE_SUFFIXES, format_for
 
 READ_ONLY_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".tga", ".ppm", ".pgm", ".pnm")
@@ -38,6 +38,7 @@ def plan_jobs(
     image_format: str | None,
     overwrite: bool,
     skip_existing: bool,
+    quality: int | None = None,
 ) -> list[Job]:
     """Pair every input file with its output file, sorted by input.
 
@@ -48,7 +49,7 @@ def plan_jobs(
 
     Raises InputError for an input that does not exist or holds no image; ConfigError if two results would have one
     name, a result would replace an input, results exist and it is not said what to do with them, `output` is a file
-    where a folder is needed, or a folder cannot be written to.
+    where a folder is needed, a folder cannot be written to, or there is a quality but no result that has one.
     """
     found = _find(inputs, output)
     extension = None if image_format is None else _extension(image_format)
@@ -65,18 +66,24 @@ def plan_jobs(
         results, named = {job.output for job in jobs}, {Path(text) for text in inputs}
         jobs = [job for job in jobs if job.source not in results or job.source in named]
     _check_names(jobs)
-    for folder in {job.output.parent for job in jobs}:
-        if (in_the_way := obstacle(folder)) is not None:
-            raise ConfigError(
-                f"nothing can be written to {folder}: {in_the_way} is no folder, or not writable; use another --output"
-            )
+    if quality is not None and not any(format_for(job.output).name in ("jpeg", "webp") for job in jobs):
+        raise ConfigError(
+            f"quality {quality} is for JPEG and WebP, and no result is one: leave it out, or give --format"
+        )
     existing = [job for job in jobs if job.output.exists()]
     if existing and not overwrite and not skip_existing:
         raise ConfigError(
             f"{_listed([job.output for job in existing])} already there: use --overwrite, --skip-existing or "
             "another --output"
         )
-    return [job for job in jobs if not (skip_existing and job.output.exists())]
+    left = [job for job in jobs if not (skip_existing and job.output.exists())]
+    for folder in {job.output.parent for job in left}:
+        if (path := what_blocks_writing(folder)) is not None:
+            reason = "cannot be written to" if path.is_dir() else "is no folder"
+            raise ConfigError(
+                f"no result can be written to {folder}: {path} {reason}; name another place with --output"
+            )
+    return left
 
 
 def _find(inputs: Sequence[str], output: Path | None) -> list[_Found]:
@@ -103,10 +110,11 @@ def _search(folder: Path, output: Path | None) -> list[_Found]:
 
 def _expand(pattern: str) -> list[Path]:
     # Not Path.glob, which refuses absolute patterns.
+    if not glob.has_magic(pattern):
+        raise InputError(f"{pattern}: no such file or folder")
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
     if not matches:
-        what = "no file or folder fits this pattern" if glob.has_magic(pattern) else "no such file or folder"
-        raise InputError(f"{pattern}: {what}")
+        raise InputError(f"{pattern}: no file or folder fits this pattern")
     return matches
 
 

@@ -43,11 +43,16 @@ def train(
         return
     total_steps = settings.optim.total_steps
     since = time.monotonic()
+    first: tuple[int, float] | None = None
 
     def report(step: int, record: dict[str, float]) -> None:
+        nonlocal first
+        now = time.monotonic()
         values = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
-        if "steps_per_second" in record:
-            values += f"  {_duration((total_steps - step) / record['steps_per_second'])} left"
+        if first is None:
+            first = step, now
+        elif step > first[0]:  # by the clock: validating and saving take time too
+            values += f"  {_duration((total_steps - step) * (now - first[1]) / (step - first[0]))} left"
         print(f"step {step} of {total_steps}  {values}", flush=True)
 
     state = run_training(settings, folder, on_progress=report)

@@ -14,7 +14,7 @@ from hat_sr.cli.jobs import Job, plan_jobs
 from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import ConfigError, HatError
 from hat_sr.image.convert import upscale_image
-from hat_sr.image.formats import check_size, format_for
+from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
 from hat_sr.inference.device import Precision
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
@@ -54,7 +54,7 @@ def upscale(
         Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
     model
         A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. Default: the bundled one for the
-        scale.
+        scale, ×4 with --size.
     tile
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side.
     precision
@@ -83,13 +83,14 @@ def upscale(
     scaled_size(1, 1, factor)  # refuses an impossible factor before any file is looked at
     suffix = f"_x{factor:g}" if target is None else f"_{target[1] or ''}x{target[0] or ''}"
     jobs = plan_jobs(
-        inputs, output=output, suffix=suffix, image_format=format, overwrite=overwrite, skip_existing=skip_existing
+        inputs,
+        output=output,
+        suffix=suffix,
+        image_format=format,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        quality=quality,
     )
-
-    if quality is not None and jobs and not any(format_for(job.output).name in ("jpeg", "webp") for job in jobs):
-        raise ConfigError(
-            f"--quality {quality} is for JPEG and WebP, and no result is one: leave it out, or give --format"
-        )
 
     console = Console(stderr=True)
     num_done = 0

@@ -52,16 +52,34 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     )
 
 
+def installed_memory() -> int | None:
+    """Bytes that the machine has, swap included where that is known; None where the system does not say."""
+    known = _meminfo()
+    if "MemTotal" in known:
+        return known["MemTotal"] + known.get("SwapTotal", 0)
+    return _physical_memory()
+
+
 def _available_host_memory() -> int:
     """Linux says how much can be had without swapping; elsewhere half of the memory installed is the guess."""
+    available = _meminfo().get("MemAvailable")
+    if available is not None:
+        return available
+    installed = _physical_memory()
+    return FALLBACK_BYTES if installed is None else installed // 2
+
+
+def _meminfo() -> dict[str, int]:
+    """Linux's own account in bytes; empty elsewhere."""
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            name, _, rest = line.partition(":")
-            if name == "MemAvailable":
-                return int(rest.split()[0]) * 1024
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
-        pass
+        return {}
+    return {name: 1024 * int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+
+
+def _physical_memory() -> int | None:
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return FALLBACK_BYTES
+        return None

@@ -3,12 +3,11 @@
 import math
 import re
 
-import torch
 from torch import Tensor
 
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.resize import resize
-from hat_sr.inference.memory import memory_budget
+from hat_sr.inference.memory import installed_memory
 from hat_sr.inference.upscale import Upscale
 
 
@@ -75,8 +74,8 @@ def upscale_to(upscale: Upscale, x: Tensor, size: tuple[int, int], *, scale: int
     """Enlarge to exactly `size` = (height, width): passes of `upscale`, then one antialiased resize if need be.
 
     x: (B, C, H, W) float in [0, 1]. scale: the factor by which `upscale` enlarges. What goes from one step into the
-    next is clamped to [0, 1]; the result is not. Raises as `num_passes`, and InputError if the result alone does not
-    fit into memory.
+    next is clamped to [0, 1]; the result is not. Raises as `num_passes`, and InputError if the result alone is
+    more than the machine's memory.
     """
     passes = num_passes(x.shape[-2], x.shape[-1], size, scale=scale)
     _check_memory(x, passes, scale)
@@ -87,14 +86,13 @@ def upscale_to(upscale: Upscale, x: Tensor, size: tuple[int, int], *, scale: int
 
 
 def _check_memory(x: Tensor, passes: int, scale: int) -> None:
-    """What is there at the end of the last pass: the result and a copy of it, on the CPU."""
+    """Refuse what cannot be: if the last pass's result and a copy of it are more than all the memory of the machine."""
     height, width = (side * scale**passes for side in x.shape[-2:])
-    needed = 2 * x[..., 0, 0].numel() * height * width * x.element_size()
-    free = memory_budget(torch.device("cpu"))
-    if needed > free:
+    needed, there = 2 * x[..., 0, 0].numel() * height * width * x.element_size(), installed_memory()
+    if there is not None and needed > there:
         raise InputError(
-            f"to reach that size, {width}×{height} pixels are made, for which about {needed / 2**30:.1f} GB of memory "
-            f"are needed and {free / 2**30:.1f} GB can be used: ask for a smaller size, or cut the image up first"
+            f"to reach that size, {width}×{height} pixels are made, which take {needed / 2**30:.1f} GB of memory, and "
+            f"the machine has {there / 2**30:.1f} GB: ask for a smaller size, or cut the image up first"
         )
 
 

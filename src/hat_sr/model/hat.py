@@ -62,7 +62,7 @@ class HAT(nn.Module):
         self.conv_last = conv3x3(num_feat, config.in_chans)
 
         # Constants of the config alone: not in the state dict, moved and cast with the module. (Cast to a lower
-        # precision and back, the mean stays rounded; no caller does that: weights would, too.)
+        # precision and back, the mean stays rounded, as the weights do.)
         M, Mo = config.window_size, config.overlap_window_size
         self.register_buffer("relative_position_index_SA", relative_position_index(M), persistent=False)
         self.register_buffer("relative_position_index_OCA", overlap_relative_position_index(M, Mo), persistent=False)

@@ -17,7 +17,8 @@ def initialise_as_interpolator(model: HAT) -> None:
     The image goes through the first in_chans channels: shallow features pass it on; the reconstruction takes it and its
     negative, whose difference LeakyReLU only scales; each upsampling convolution holds the sub-pixel weights of bicubic
     interpolation cut to 3×3; and the last convolution picks the image, and nothing else. Architecture and file format
-    stay as they are. At the border convolutions read zeros, which are the mean colour. Ours, not the paper's.
+    stay as they are. At the border convolutions read zeros: the mean colour, or black where the mean is 0. Ours, not
+    the paper's.
 
     Raises ConfigError if the network has fewer features than image channels, or than two for each to reconstruct from.
     """
@@ -61,7 +62,7 @@ def _connect(conv: nn.Conv2d, mixing_OI: Tensor, factor: int = 1) -> None:
 def _sub_pixel_weights(phase: int, factor: int) -> Tensor:
     """Weights of the three nearest pixels for sub-pixel `phase` of `factor`: cubic kernel, a = −0.5, normalised.
 
-    `image.resize` has the same kernel, which this package, that others may copy out, does not import.
+    `image.resize` has the same kernel; it is not imported, so that `model/` can be copied on its own.
     """
     distance = (torch.tensor([-1.0, 0.0, 1.0]) - ((phase + 0.5) / factor - 0.5)).abs()
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1

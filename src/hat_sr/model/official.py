@@ -50,7 +50,9 @@ def unwrap(loaded: object) -> State:
     if "optimizers" in loaded:
         raise WeightsError("it is a training state, not weights: use the file of the network (net_g_….pth) beside it")
     if {"network", "averaged", "optimizer"} <= loaded.keys():
-        raise WeightsError("it is a training state, not weights: use weights.safetensors (or stopped.…) beside it")
+        raise WeightsError(
+            "it is a training state, not weights: use weights.safetensors (or stopped.safetensors) beside it"
+        )
     state = next((loaded[name] for name in CONTAINERS if name in loaded), loaded)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(

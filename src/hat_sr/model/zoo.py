@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.resources
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -51,8 +52,8 @@ def _published() -> tuple[PublishedModel, ...]:
     return (*classical, *real)
 
 
-_FAMILY = "hat-xs-x"
-"""How the names of the networks begin that are taken where none is named; their factor follows."""
+_FAMILY = re.compile(r"hat-xs-x(\d+)")
+"""Names of the networks that are taken where none is named, with their factor."""
 
 PUBLISHED = _published()
 """The published files, whose weights `load_model` reads once downloaded."""
@@ -66,7 +67,7 @@ def bundled_names() -> list[str]:
 
 def bundled_for(scale: float) -> str:
     """The network in the package for `scale`: that of the smallest factor which reaches it, else of the largest."""
-    by_factor = {int(name.removeprefix(_FAMILY)): name for name in bundled_names() if name.startswith(_FAMILY)}
+    by_factor = {int(found[1]): name for name in bundled_names() if (found := _FAMILY.fullmatch(name))}
     return by_factor[min((factor for factor in by_factor if factor >= scale), default=max(by_factor))]
 
 

@@ -118,7 +118,7 @@ class OptimConfig:
     ema_decay: float = 0.999
     """How much of the averaged weights each step keeps."""
     ema_warmup: bool = True
-    """Keep less in the first steps, whose weights are soon outdated: at most (1 + n) / (10 + n) in step n. It matters
+    """Keep less in the first steps, whose weights are soon outdated: at most n / (9 + n) in the n-th. It matters
     in a short training; no published one has it."""
     largest_loss: float = 1.0
     """The training stops if the loss of a step is above this, or no number. 1 is all that images can differ."""

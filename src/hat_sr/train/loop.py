@@ -89,7 +89,7 @@ class _Run:
         self.record = RunRecord(folder, recipe, self.state.step) if processes.first else None
         self.losses: list[float] = []
         self.waited = 0.0
-        self.since = self.ready = time.monotonic()
+        self.since = self.ready = time.perf_counter()
 
     @property
     def state_file(self) -> Path:
@@ -97,17 +97,20 @@ class _Run:
 
     def advance(self, batch: Batch) -> None:
         """One step, and whatever is due after it."""
-        self.waited += time.monotonic() - self.ready
+        self.waited += time.perf_counter() - self.ready
         try:
             self.losses.append(train_step(self.state, batch))
         except TrainingError:
             # Not in place of the last saved state: the fault may be in the weights that gave this loss.
-            save_state(self.state, self.folder / "stopped.pt")
-            self._write_weights("stopped.safetensors", whole_state(self.state.averaged))
+            try:
+                save_state(self.state, self.folder / "stopped.pt")
+                self._write_weights("stopped.safetensors", whole_state(self.state.averaged))
+            except OSError as error:
+                logger.error("the state before it cannot be kept: %s", error)
             raise
         log, step = self.recipe.log, self.state.step
         last = step == self.recipe.optim.total_steps
-        stepped = time.monotonic()
+        stepped = time.perf_counter()
         record = self._report() if step % log.report_every == 0 or last else {}
         if log.validation_folder is not None and (step % log.validate_every == 0 or last):
             try:
@@ -122,7 +125,7 @@ class _Run:
             self.save()
         if record and self.record is not None and self.on_progress is not None:
             self.on_progress(step, record)
-        self.ready = time.monotonic()
+        self.ready = time.perf_counter()
         self.since += self.ready - stepped  # what is due after a step does not count as steps
 
     def save(self) -> None:
@@ -137,7 +140,7 @@ class _Run:
             self.record.close()
 
     def _report(self) -> dict[str, float]:
-        now = time.monotonic()
+        now = time.perf_counter()
         elapsed = now - self.since
         record = {
             "loss": sum(self.losses) / len(self.losses),
@@ -200,7 +203,7 @@ def _unusable(state: TrainState, batch: Batch, what: str, found: str) -> Trainin
     state.optimizer.zero_grad()
     return TrainingError(
         f"the {what} of step {state.step + 1} is {found}. If a state has been saved, the same command goes on from "
-        "it; the weights just before this step are in stopped.safetensors beside it, their state in stopped.pt. Lower "
+        "it; the averaged weights just before this step are in stopped.safetensors, their state in stopped.pt. Lower "
         "optim.learning_rate, or look at the "
         f"images of the batch: {', '.join(dict.fromkeys(all_of(batch.names)))}"
     )

@@ -35,10 +35,15 @@ def build_network(recipe: Recipe) -> nn.Module:
         network = _fresh_network(recipe)
     if recipe.start_from is None:
         return network
+    path = Path(recipe.start_from)
+    if path.name != recipe.start_from and not path.exists():  # else it may be the name of a bundled network
+        raise WeightsError(
+            f"start_from {path} is not there: run the training that writes it, or give --start-from FILE"
+        )
     if isinstance(network, HAT):
         load_what_fits(network, recipe.start_from)
     else:
-        _load_other(network, Path(recipe.start_from))
+        _load_other(network, path)
     return network
 
 
@@ -58,10 +63,6 @@ def load_what_fits(model: HAT, source: str) -> list[str]:
     Returns the keys that keep their start, which are logged too. Raises WeightsError if the networks differ in anything
     else that matters.
     """
-    if "/" in source and not Path(source).exists():
-        raise WeightsError(
-            f"start_from {source} is not there: run the training that writes it first, or give --start-from FILE"
-        )
     checkpoint = read_source(source)
     own = model.state_dict()
     fitting = {key: value for key, value in checkpoint.state.items() if key in own and value.shape == own[key].shape}

@@ -5,13 +5,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from cyclopts.config import Dict
 
 from hat_sr.errors import ConfigError
 from hat_sr.train.config import Recipe
+
+_TABLES = ("model", "network", "data", "optim", "log", "provenance")
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -46,9 +48,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     def read(*, recipe: Annotated[Recipe, Parameter(name="*")]) -> Recipe:
         return recipe
 
-    for name in ("network.arguments", "data.sources"):
-        if any(word.startswith(f"--{name}") for word in overrides):
-            raise ConfigError(f"{name} cannot be given on the command line: change them in the recipe")
+    for word in overrides:
+        name = word.partition("=")[0].removeprefix("--")
+        if name.startswith(("network.arguments", "data.sources")) or name in _TABLES:
+            raise ConfigError(f"{name} cannot be given on the command line: change it in the recipe")
     try:
         recipe: Recipe = app(list(overrides), exit_on_error=False, print_error=False)
     except UnknownOptionError as error:  # of the command line: the file's keys are checked
@@ -61,17 +64,27 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _check_keys(table: Mapping[str, object], kind: type, path: Path, where: str = "") -> None:
-    """Raise ConfigError for a key that the dataclass `kind` has no field for; `where` leads to the table."""
+    """Raise ConfigError for a key that the dataclass `kind` has no field for, and for a value in a table's place.
+
+    `where` leads to the table: "data.".
+    """
     known = get_type_hints(kind)
     for key, value in table.items():
+        name = f"{where}{key}"
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean '{where}{near[0]}'?" if near else f"known there: {', '.join(known)}"
-            raise ConfigError(f"unknown key '{where}{key}' in {path}; {hint}")
-        inner = _dataclass_in(known[key])
-        for item in value if isinstance(value, list) else [value]:
-            if inner is not None and isinstance(item, Mapping):
-                _check_keys(item, inner, path, f"{where}{key}.")
+            raise ConfigError(f"unknown key '{name}' in {path}; {hint}")
+        inner, outer = _dataclass_in(known[key]), get_origin(known[key])
+        if inner is None:
+            if isinstance(value, Mapping) and outer is not dict:
+                raise ConfigError(f"'{name}' in {path} is a table: it must be a value, {name} = …")
+            continue
+        brackets = f"[[{name}]]" if outer is tuple else f"[{name}]"
+        for item in value if outer is tuple and isinstance(value, list) else [value]:
+            if not isinstance(item, Mapping):
+                raise ConfigError(f"'{name}' in {path} is {item!r}: it must be a table, {brackets}")
+            _check_keys(item, inner, path, f"{name}.")
 
 
 def _dataclass_in(hint: object) -> type | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hat_sr.errors import ConfigError, DataError, TrainingError, require
 from hat_sr.evaluate.dataset import find_datasets
-from hat_sr.files import obstacle, replacing
+from hat_sr.files import PART_PREFIX, replacing, what_blocks_writing
 from hat_sr.image.convert import to_pixels
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
@@ -33,6 +33,8 @@ class RunRecord:
     def __init__(self, folder: Path, recipe: Recipe, first_step: int) -> None:
         make_folder(folder)
         self._lock = _locked(folder / ".lock")
+        for left in folder.glob(f"{PART_PREFIX}*.part"):  # by a training that was killed while it wrote
+            left.unlink()
         self.folder = folder
         self.log = folder / "log.jsonl"
         _write_text(folder / "recipe.toml", recipe_text(recipe))
@@ -74,8 +76,10 @@ def check_run(recipe: Recipe, folder: Path) -> None:
 
     Raises ConfigError and DataError.
     """
-    if (in_the_way := obstacle(folder)) is not None:
-        raise ConfigError(f"the run cannot be written to {folder}: {in_the_way} is no folder, or not writable")
+    if (path := what_blocks_writing(folder)) is not None:
+        raise ConfigError(
+            f"the run cannot be written to {folder}: {path} is no folder, or not writable; give another -o"
+        )
     if recipe.log.validation_folder is not None:
         try:
             find_datasets(Path(recipe.log.validation_folder), recipe.upscale)

@@ -6,7 +6,9 @@ import logging
 import math
 import os
 import pickle
+import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +35,9 @@ from hat_sr.train.network import build_network
 from hat_sr.train.optim import learning_rate
 
 logger = logging.getLogger(__name__)
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError)
+"""What `zipfile` raises for a damaged file: the last two if the method of compression is what has changed."""
 
 
 @dataclass
@@ -103,7 +108,16 @@ def save_state(state: TrainState, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            path.replace(previous(path))
+            with replacing(previous(path)) as same:
+                _link(path, same)
+
+
+def _link(path: Path, other: Path) -> None:
+    """Make `other` the same file as `path`, or a copy of it where there are no links: `path` is there all the time."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def previous(path: Path) -> Path:
@@ -143,7 +157,7 @@ def _read_state(path: Path, recipe: Recipe) -> dict[str, Any] | None:
     for file in candidates:
         try:
             content = _load(file)
-        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError, *_DAMAGED) as error:
             logger.warning("%s cannot be read, going back to the state before it: %s", file, error)
             continue
         if not isinstance(content, dict) or "recipe" not in content:
@@ -156,7 +170,7 @@ def _read_state(path: Path, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def _load(file: Path) -> Any:
-    """What `torch.save` wrote. Raises BadZipFile if a byte of it has changed since, which `torch.load` does not see."""
+    """What `torch.save` wrote. Raises one of _DAMAGED if a part has changed since, which `torch.load` does not see."""
     with zipfile.ZipFile(file) as archive:
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"{damaged} in it is damaged")

@@ -35,8 +35,8 @@ def stop_requests() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         request.number = number
-        logger.warning("stopping after this step; a second time stops at once, and saves nothing")
         restore()
+        logger.warning("stopping after this step; a second signal stops at once, without saving")
 
     def restore() -> None:
         for number, handler in before.items():
