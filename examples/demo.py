@@ -14,10 +14,11 @@ from torch import Tensor
 from hat_sr import Upscaler, load_model, psnr
 from hat_sr.errors import HatError
 from hat_sr.evaluate.metrics import to_uint8
-from hat_sr.image.convert import to_pixels, to_tensor, upscale_image
+from hat_sr.image.convert import to_pixels, to_tensor
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.image.resize import imresize, resize
+from hat_sr.inference.picture import upscale_image
 
 EXAMPLE = Path(__file__).parent / "osprey.jpg"
 FOLDER = Path("demo")

@@ -13,10 +13,10 @@ from rich.progress import Progress, TaskID
 from hat_sr.cli.jobs import Job, plan_jobs
 from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import ConfigError, HatError
-from hat_sr.image.convert import upscale_image
 from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
 from hat_sr.inference.device import Precision
+from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.zoo import bundled_for, load_model
