@@ -2,11 +2,13 @@
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import ConfigError, InputError
@@ -68,7 +70,7 @@ def check(
                     root,
                     scale=scale or 1,
                     smallest=(scale or 1) * (patch_size or 1),
-                    on_progress=lambda done, total, task=task: progress.update(task, completed=done, total=total),  # type: ignore[misc]
+                    on_progress=_updating(progress, task),
                 )
             )
     for one in checks:
@@ -125,7 +127,7 @@ def prepare(
             destination,
             config,
             described_as={"source": str(source.resolve()), "shrink": shrink, "max_width": max_width},
-            on_progress=lambda number, total: progress.update(task, completed=number, total=total),
+            on_progress=_updating(progress, task),
         )
     before = f", {done.num_done_before} of them before" if done.num_done_before else ""
     _say(
@@ -139,6 +141,11 @@ def prepare(
     return 1 if done.unusable else 0
 
 
+def _updating(progress: Progress, task: TaskID) -> Callable[[int, int | None], None]:
+    """Shows how many are done, of how many."""
+    return lambda done, total: progress.update(task, completed=done, total=total)
+
+
 def parse_bytes(text: str) -> int:
     """A size such as 500MB, 2GB or 1000000, in bytes. Raises InputError for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)B?", text.strip(), flags=re.IGNORECASE)
@@ -150,9 +157,11 @@ def parse_bytes(text: str) -> int:
 def _kind(target: Path) -> Literal["folder", "lmdb", "webdataset"]:
     if target.suffix == ".tar":
         return "webdataset"
-    files = sorted(path for path in target.glob("*") if not path.name.startswith("."))
-    if files and all(path.suffix == ".tar" for path in files):
-        raise ConfigError(f"{target} is a folder of tar shards: name the shards, from {files[0]} to {files[-1].name}")
+    names = sorted(path.name for path in target.glob("[!.]*"))
+    if names and all(name.endswith(".tar") for name in names):
+        raise ConfigError(
+            f"{target} is a folder of tar shards: name the shards, from {target / names[0]} to {names[-1]}"
+        )
     return "lmdb" if (target / "data.mdb").is_file() else "folder"
 
 
