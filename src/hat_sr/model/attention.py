@@ -1,7 +1,7 @@
 """Attention within windows, softmax(QKᵀ/√D + bias)·V, without and with gradients.
 
 Without gradients it is torch's fused attention. With them torch would, on a CPU, fall back to a slow form, because the
-bias needs a gradient too: `_Attention` is that form in few passes, which keeps nothing of the matrices' size.
+bias needs a gradient too: `_Attention` is that form in few passes, which keeps each matrix once.
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, D channels of
 a head; X stands for B·h·w·K.
 """
@@ -59,7 +59,10 @@ def _fused(q_BhwKND: Tensor, k_BhwKMD: Tensor, v_BhwKMD: Tensor, bias_KNM: Tenso
 
 
 class _Attention(torch.autograd.Function):
-    """Attention whose matrices are made again in the backward pass, some windows at a time."""
+    """Attention some windows at a time, so that a matrix is in the cache for all that is done to it.
+
+    The weights are kept for the backward pass; where memory is short, activation checkpointing lets go of them.
+    """
 
     @staticmethod
     def forward(
@@ -76,21 +79,22 @@ class _Attention(torch.autograd.Function):
         bias_KNM = bias_KNM.to(q.dtype).contiguous()
         masks_3NM = None if masks_3NM is None else masks_3NM.to(q.dtype)
         out = torch.empty_like(q)
+        kept = []
         for portion in _portions(q, k):
             weights_XNM = _weights(q, k, bias_KNM, masks_3NM, portion)
             torch.bmm(weights_XNM, _matrices(v, portion), out=_matrices(out, portion))
-        ctx.save_for_backward(q, k, v, bias_KNM, masks_3NM)
+            kept.append(weights_XNM)
+        ctx.save_for_backward(q, k, v, bias_KNM, *kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BhwKND: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias_KNM, masks_3NM = ctx.saved_tensors
+        q, k, v, bias_KNM, *kept = ctx.saved_tensors
         grad = grad_BhwKND.contiguous()
         grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
         grad_bias = torch.zeros_like(bias_KNM, dtype=torch.promote_types(bias_KNM.dtype, torch.float32))
-        for portion in _portions(q, k):
-            weights_XNM = _weights(q, k, bias_KNM, masks_3NM, portion)
+        for portion, weights_XNM in zip(_portions(q, k), kept, strict=True):
             grad_XND = _matrices(grad, portion)
             torch.bmm(weights_XNM.transpose(1, 2), grad_XND, out=_matrices(grad_v, portion))
             grad_weights_XNM = torch.bmm(grad_XND, _matrices(v, portion).transpose(1, 2))
