@@ -18,6 +18,7 @@ from hat_sr.model.hat import HAT
 from hat_sr.model.zoo import load_model
 from hat_sr.train import loop
 from hat_sr.train.loop import train, train_step
+from hat_sr.train.loss import frequency_loss, pixel_loss
 from hat_sr.train.recipe import load_recipe
 from train.small import make_photos, photo, save_png, small_recipe
 from train.test_state import assert_same_state, random_batch, start
@@ -183,6 +184,19 @@ def test_one_step_is_adam_on_the_l1_loss(tmp_path):
     # Adam's first step has the length of the learning rate, here half of 1e-3, against the gradient.
     torch.testing.assert_close(moved, -5e-4 * gradient[gradient.abs() > 1e-4].sign(), rtol=1e-2, atol=0)
     assert state.step == 1
+
+
+def test_the_loss_is_the_recipes(tmp_path):
+    recipe = small_recipe(
+        tmp_path, model={"drop_path_rate": 0.0}, optim={"loss": "mse", "frequency_weight": 0.1, "accumulate": 2}
+    )
+    state, other = start(recipe), start(recipe)
+    lr, hr, *_ = batch = random_batch(0, size=2)
+    sr = other.network.train()(lr)
+    loss = pixel_loss(sr, hr, "mse") + 0.1 * frequency_loss(sr, hr)
+    loss.backward()
+    assert train_step(state, batch) == pytest.approx(loss.item())
+    torch.testing.assert_close(state.network.conv_last.weight.grad, other.network.conv_last.weight.grad)
 
 
 def test_gradients_are_clipped(tmp_path):

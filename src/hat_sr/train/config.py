@@ -6,6 +6,7 @@ from typing import Literal
 
 from hat_sr.errors import ConfigError
 from hat_sr.model.config import UPSCALES, HATConfig
+from hat_sr.train.loss import LossName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +97,13 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Adam, its learning rate over the steps, and the average of the weights."""
+    """The loss, Adam, its learning rate over the steps, and the average of the weights."""
 
     total_steps: int
+    loss: LossName = "l1"
+    """"l1" is that of the published trainings; "mse" is what PSNR measures, for a last part."""
+    frequency_weight: float = 0.0
+    """Of a loss on the Fourier transforms beside it."""
     learning_rate: float = 2e-4
     """Peak."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -121,7 +126,8 @@ class OptimConfig:
     """Keep less in the first steps, whose weights are soon outdated: at most n / (9 + n) in the n-th. It matters
     in a short training; no published one has it."""
     largest_loss: float = 1.0
-    """The training stops if the loss of a step is above this, or no number. 1 is all that images can differ."""
+    """The training stops if the loss of a step is above this, or no number. 1 is all that images can differ by, but not
+    their Fourier transforms."""
 
     def __post_init__(self) -> None:
         if self.total_steps < 1:
@@ -142,6 +148,8 @@ class OptimConfig:
             raise ConfigError(f"optim.accumulate {self.accumulate} must be at least 1")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(f"optim.clip_norm {self.clip_norm} must be above 0")
+        if not 0 <= self.frequency_weight < math.inf:
+            raise ConfigError(f"optim.frequency_weight {self.frequency_weight} must not be negative")
         if not self.largest_loss > 0:
             raise ConfigError(f"optim.largest_loss {self.largest_loss} must be above 0")
         if not 0 <= self.ema_decay < 1:

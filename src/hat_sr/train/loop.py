@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -25,6 +24,7 @@ from hat_sr.train.distributed import (
     whole_state,
     without_exchange,
 )
+from hat_sr.train.loss import frequency_loss, pixel_loss
 from hat_sr.train.network import write_weights
 from hat_sr.train.optim import ema_decay, learning_rate
 from hat_sr.train.record import RunRecord, check_run
@@ -169,7 +169,7 @@ class _Run:
 
 
 def train_step(state: TrainState, batch: Batch) -> float:
-    """One step: the L1 loss of the whole batch before the update.
+    """One step: the loss of the whole batch before the update.
 
     Raises TrainingError, naming the images, if it is no number or above optim.largest_loss, or the gradient is not
     finite; the weights are then as they were.
@@ -210,7 +210,8 @@ def _unusable(state: TrainState, batch: Batch, what: str, found: str) -> Trainin
 
 
 def compute_gradients(state: TrainState, batch: Batch, *, num_parts: int = 1) -> float:
-    """Set the gradients of `state.network` to those of the L1 loss of one batch, in parts; returns the loss."""
+    """Set the gradients of `state.network` to those of the loss of one batch, in parts; returns the loss."""
+    optim = state.recipe.optim
     weights: list[Tensor] = list(state.network.parameters())
     running: list[Tensor] = list(state.running.parameters())
     copied = running[0] is not weights[0]
@@ -224,7 +225,11 @@ def compute_gradients(state: TrainState, batch: Batch, *, num_parts: int = 1) ->
     for number, (lr, hr) in enumerate(parts):
         lr, hr = lr.to(running[0].device, running[0].dtype), hr.to(running[0].device)
         with without_exchange(state.running, when=number < len(parts) - 1 and not copied):
-            loss = F.l1_loss(state.running(lr).float(), hr) * (len(lr) / len(batch.lr))
+            sr = state.running(lr).float()
+            loss = pixel_loss(sr, hr, optim.loss)
+            if optim.frequency_weight:
+                loss = loss + optim.frequency_weight * frequency_loss(sr, hr)
+            loss = loss * (len(lr) / len(batch.lr))
             loss.backward()
         total += loss.item()
         if copied:  # summed in float32

@@ -192,7 +192,7 @@ def test_what_differs_is_named(tmp_path, change, key, why):
         (("upsampler: pixelshuffle", "upsampler: nearest+conv"), "network_g.upsampler"),
         (("resi_connection: 1conv", "resi_connection: identity"), "network_g.resi_connection"),
         (("scale: 2\nnum_gpu", "scale: 4\nnum_gpu"), "scale"),
-        (("type: L1Loss", "type: MSELoss"), "train.pixel_opt.type"),
+        (("type: L1Loss", "type: CharbonnierLoss"), "train.pixel_opt.type"),
         (("type: Adam", "type: AdamW"), "train.optim_g.type"),
         (("type: MultiStepLR", "type: StepLR"), "train.scheduler.type"),
         (("gamma: 0.25", "gamma: 0.25\n    restarts: [0, 50]"), "train.scheduler.restarts"),
@@ -248,6 +248,11 @@ def test_what_a_file_leaves_out_is_what_the_official_classes_take(tmp_path):
     recipe = imported(tmp_path, ("ema_decay: 0.99", "ema_decay: ~"), ("    gamma: 0.25\n", ""), text=text).recipe
     assert (recipe.model.compress_ratio, recipe.model.conv_scale, recipe.model.mlp_ratio) == (3, 0.01, 4.0)
     assert (recipe.model.drop_path_rate, recipe.optim.ema_decay, recipe.optim.gamma) == (0.1, 0.0, 0.1)
+
+
+def test_mse(tmp_path):
+    result = imported(tmp_path, ("type: L1Loss", "type: MSELoss"))
+    assert (result.recipe.optim.loss, result.notes) == ("mse", ())
 
 
 def test_cosine(tmp_path):

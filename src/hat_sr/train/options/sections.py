@@ -157,18 +157,25 @@ def _count_gpus(file: OptionFile, num_gpus: int | None, per_gpu: int) -> int:
     return max(file.need("num_gpu", 1, setting="data.batch_size"), 1)
 
 
+_LOSSES = {"L1Loss": "l1", "MSELoss": "mse"}
+"""The official names of `optim.loss`."""
+
+
 def optim_table(file: OptionFile) -> dict[str, Any]:
     """[optim] from train."""
     total_steps = file.need("train.total_iter", 1, setting="optim.total_steps")
     file.expect("train.optim_g.type", ("Adam",), "cannot be carried over: only Adam is there", blocks=True)
     if not file.has("train.pixel_opt.type"):
         file.missing["the loss"] = "the file has no train.pixel_opt.type"
-    file.expect("train.pixel_opt.type", ("L1Loss",), "cannot be carried over: only L1Loss is there", blocks=True)
+    known = ", ".join(_LOSSES)
+    loss = file.peek("train.pixel_opt.type")
+    file.expect("train.pixel_opt.type", tuple(_LOSSES), f"cannot be carried over: known are {known}", blocks=True)
     factor = "ours differs: the mean, times 1; with Adam a factor has hardly any effect"
     file.expect("train.pixel_opt.loss_weight", (1,), factor)
     file.expect("train.pixel_opt.reduction", ("mean",), factor)
     return {
         "total_steps": total_steps,
+        "loss": _LOSSES.get(str(loss), "l1"),
         "learning_rate": file.need("train.optim_g.lr", 1.0, setting="optim.learning_rate"),
         "betas": file.take("train.optim_g.betas", [0.9, 0.999]),
         "weight_decay": file.take("train.optim_g.weight_decay", 0.0),
