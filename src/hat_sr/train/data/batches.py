@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hat_sr.errors import ConfigError, DataError, HatError, ImageError
-from hat_sr.train.config import DataConfig
+from hat_sr.train.config import DataConfig, DegradationConfig
 from hat_sr.train.data.files import without_reader_threads, without_warnings
 from hat_sr.train.data.patches import Batch, Sample, as_batch, draw_patch
 from hat_sr.train.data.sources import JoinedSource, KeptSource, Source, open_source, read_usable
@@ -76,7 +76,7 @@ def open_data(
     else:
         source = _open_sources(config, scale=scale, report=rank == 0)
         dataset = _Steps(
-            PatchDataset(source, scale=scale, patch_size=config.patch_size, seed=seed),
+            PatchDataset(source, scale=scale, patch_size=config.patch_size, seed=seed, degradation=config.degradation),
             batch_size=config.batch_size,
             offset=rank * num_samples,
             num_samples=num_samples,
@@ -114,14 +114,23 @@ def _open_sources(config: DataConfig, *, scale: int, report: bool) -> Source:
 class PatchDataset(Dataset[Sample]):
     """Samples by number: a pure function of the seed and the number.
 
-    Drawn are the image (each as likely as any other), place, flip and rotation. An image that turns out to be
-    unusable is named in the sample, and another one drawn in the same way.
+    Drawn are the image (each as likely as any other), place, degradation, flip and rotation. An image that turns out
+    to be unusable is named in the sample, and another one drawn in the same way.
     """
 
-    def __init__(self, source: Source, *, scale: int, patch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        scale: int,
+        patch_size: int,
+        seed: int,
+        degradation: DegradationConfig | None = None,
+    ) -> None:
         self.source = source
         self.scale = scale
         self.patch_size = patch_size
+        self.degradation = degradation
         self.seed = seed
         # Not read again each time they are drawn: what is drawn instead does not depend on it.
         self._unusable: dict[int, str] = {}
@@ -140,7 +149,9 @@ class PatchDataset(Dataset[Sample]):
             if number in self._unusable:
                 skipped.append(self._unusable[number])
                 continue
-            lr, hr = draw_patch(picture, random, patch_size=self.patch_size, scale=self.scale)
+            lr, hr = draw_patch(
+                picture, random, patch_size=self.patch_size, scale=self.scale, degradation=self.degradation
+            )
             return Sample(lr, hr, self.source.name(number), tuple(skipped))
         raise DataError(
             f"{MAX_DRAWS} images drawn in turn from {self.source.where} could not be used: hat-sr data check lists "

@@ -8,11 +8,17 @@ import torch
 from torch import Tensor
 
 from hat_sr.image.resize import imresize
+from hat_sr.train.config import DegradationConfig
 from hat_sr.train.data.files import Picture
+from hat_sr.train.degradation import degrade
 
 MARGIN = 3
 """Low-resolution pixels around a crop, so that its bicubic equals the crop of the whole image's: the kernel reaches
 2 low-resolution pixels from a pixel's centre."""
+
+JPEG_BLOCK = 8
+"""JPEG's blocks begin at a file's corner and are this wide, those of half-size colour twice as wide: a patch to be
+degraded is cut from one that is larger by a block, so that colour's begin at its edge or in its midst, as in a file."""
 
 
 class Sample(NamedTuple):
@@ -51,17 +57,31 @@ def as_batch(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def draw_patch(picture: Picture, random: np.random.Generator, *, patch_size: int, scale: int) -> tuple[Tensor, Tensor]:
-    """Cut a patch with place, flip and rotation drawn from `random`: (lr, hr) as in `Sample`.
+def draw_patch(
+    picture: Picture,
+    random: np.random.Generator,
+    *,
+    patch_size: int,
+    scale: int,
+    degradation: DegradationConfig | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Cut a patch with place, degradation, flip and rotation drawn from `random`: (lr, hr) as in `Sample`.
 
     The image must have room for it.
     """
-    top, left = (int(random.integers(side // scale - patch_size + 1)) for side in picture.hr.shape[1:])
+    size = patch_size
+    if degradation is not None and min(picture.hr.shape[1:]) // scale >= patch_size + JPEG_BLOCK:
+        size += JPEG_BLOCK
+    top, left = (int(random.integers(side // scale - size + 1)) for side in picture.hr.shape[1:])
     if picture.lr is None:
-        lr, hr = crop_pair(picture.hr, top, left, patch_size=patch_size, scale=scale)
+        lr, hr = crop_pair(picture.hr, top, left, patch_size=size, scale=scale)
     else:
-        lr = _crop(picture.lr, top, left, patch_size)
-        hr = _crop(picture.hr, top * scale, left * scale, patch_size * scale)
+        lr = _crop(picture.lr, top, left, size)
+        hr = _crop(picture.hr, top * scale, left * scale, size * scale)
+    if degradation is not None:
+        lr = degrade(lr, degradation, random)
+        top, left = (int(shift) for shift in random.integers(2, size=2) * (size - patch_size))
+        lr, hr = _crop(lr, top, left, patch_size), _crop(hr, top * scale, left * scale, patch_size * scale)
     turns, flip = int(random.integers(4)), bool(random.integers(2))
     lr, hr = (torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1)) for x in (lr, hr))
     return lr.float() / 255, hr.float() / 255

@@ -10,7 +10,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from hat_sr.errors import ConfigError, DataError, HatError, ImageError, require
 from hat_sr.image.formats import WRITABLE_SUFFIXES
-from hat_sr.train.config import DataConfig, SourceConfig
+from hat_sr.train.config import DataConfig, DegradationConfig, SourceConfig
 from hat_sr.train.data.files import Picture, check_size, read_rgb_bytes, without_warnings
 from hat_sr.train.data.patches import Batch, Sample, as_batch, draw_patch
 
@@ -41,6 +41,7 @@ def open_stream(
         shards,
         scale=scale,
         patch_size=config.patch_size,
+        degradation=config.degradation,
         seed=seed,
         batch_size=batch_size,
         rank=rank,
@@ -101,6 +102,7 @@ class ShardStream(IterableDataset[Batch | HatError]):
         *,
         scale: int,
         patch_size: int,
+        degradation: DegradationConfig | None,
         seed: tuple[int, ...],
         batch_size: int,
         rank: int,
@@ -109,6 +111,7 @@ class ShardStream(IterableDataset[Batch | HatError]):
         self.shards = shards
         self.scale = scale
         self.patch_size = patch_size
+        self.degradation = degradation
         self.seed = seed
         self.batch_size = batch_size
         self.rank = rank
@@ -149,7 +152,9 @@ class ShardStream(IterableDataset[Batch | HatError]):
                     ) from error
                 continue
             in_turn = 0
-            lr, hr = draw_patch(picture, draw, patch_size=self.patch_size, scale=self.scale)
+            lr, hr = draw_patch(
+                picture, draw, patch_size=self.patch_size, scale=self.scale, degradation=self.degradation
+            )
             yield Sample(lr, hr, name, tuple(skipped))
             skipped.clear()
 
