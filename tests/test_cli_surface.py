@@ -25,6 +25,7 @@ SURFACE = {
         "--scale": "required",
         "--model -m": "optional",
         "--lr": "optional",
+        "--jpeg": "optional",
         "--tile": "optional",
         "--precision": "optional",
         "--device": "optional",

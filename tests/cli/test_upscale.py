@@ -206,3 +206,28 @@ def test_one_channel_network(upscale, tmp_path, capsys, monkeypatch):
     assert run(monkeypatch, "upscale", "gray.png", "rgb.png", "-m", tmp_path / "gray.safetensors") == 1
     assert read_image("gray_x2.png").pixels.shape == (10, 14, 1)
     assert "failed: rgb.png" in capsys.readouterr().err
+
+
+def test_auto_takes_the_network_for_photos_for_lossy_files_and_says_so(upscale, tmp_path, monkeypatch, capsys):
+    names = {False: "plain", True: "photo"}
+    for name, gain in (("plain", 1.0), ("photo", 0.5)):  # the second makes pictures darker
+        model = tiny_model()
+        initialise_as_interpolator(model)
+        model.conv_last.weight.data *= gain
+        save_model(model, tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr(
+        "hat_sr.cli.upscale.bundled_for", lambda scale, lossy=False: str(tmp_path / f"{names[lossy]}.safetensors")
+    )
+    bright = Image(np.full((9, 9, 3), 250, np.uint8))
+    for name in ("a.jpg", "b.jpg", "c.png"):
+        write_image(name, bright)
+    assert run(monkeypatch, "upscale", "a.jpg", "b.jpg", "c.png", "--scale", "2") == 0
+    said = capsys.readouterr().err
+    assert said.count("is compressed with loss") == 1
+    assert "a.jpg is compressed with loss" in said
+    assert "photo.safetensors is used" in said
+    means = {name: read_image(f"{name}_x2.{ending}").pixels.mean() for name, ending in (("a", "jpg"), ("c", "png"))}
+    assert means["c"] > means["a"] + 20
+    assert upscale("a.jpg", "--overwrite") == 0  # a network that is named is taken for all
+    assert capsys.readouterr().err == ""
+    assert read_image("a_x2.jpg").pixels.mean() > means["a"] + 20

@@ -12,6 +12,7 @@ from hat_sr.evaluate.dataset import Dataset, find_datasets
 from hat_sr.evaluate.metrics import psnr, ssim
 from hat_sr.evaluate.report import Report, to_json, to_markdown
 from hat_sr.image.io import write_image
+from hat_sr.image.jpeg import through_jpeg
 from hat_sr.image.pixels import Image
 from hat_sr.image.resize import imresize
 
@@ -38,9 +39,23 @@ def nearest(x: torch.Tensor) -> torch.Tensor:
     return x.repeat_interleave(SCALE, -1).repeat_interleave(SCALE, -2)
 
 
-def one(folder: Path, lr: str = "auto") -> Dataset:
-    (dataset,) = find_datasets(folder, SCALE, lr=lr)
+def one(folder: Path, lr: str = "auto", jpeg: int | None = None) -> Dataset:
+    (dataset,) = find_datasets(folder, SCALE, lr=lr, jpeg=jpeg)
     return dataset
+
+
+def test_low_resolution_images_through_jpeg(tmp_path):
+    """What is enlarged, by the model and by bicubic; the ground truth stays as it is."""
+    pixels = photo(48, 64)
+    save(tmp_path / "a.png", pixels)
+    dataset = one(tmp_path, jpeg=75)
+    (result,) = benchmark(nearest, dataset)
+    lr = through_jpeg(imresize(as_tensor(pixels), 1 / SCALE)[0], quality=75)[None]
+    assert result.model.psnr == pytest.approx(psnr(nearest(lr), as_tensor(pixels), crop_border=SCALE))
+    assert result.bicubic.psnr == pytest.approx(psnr(imresize(lr, SCALE), as_tensor(pixels), crop_border=SCALE))
+    assert "bicubic, mirror border, then JPEG of quality 75" in dataset.lr_source
+    with pytest.raises(InputError, match="jpeg 0: a quality from 1 to 100"):
+        one(tmp_path, jpeg=0)
 
 
 def test_made_low_resolution_is_the_exact_bicubic_of_the_cropped_truth(tmp_path):

@@ -13,6 +13,7 @@ from hat_sr.image.containers import read_blocks, write_blocks
 from hat_sr.image.exif import upright, upright_xmp, with_size, xmp_with_size
 from hat_sr.image.icc import icc_fits, icc_is_linear
 from hat_sr.image.io import read_image, write_image
+from hat_sr.image.metadata import read_metadata
 from hat_sr.image.pixels import Image, Metadata
 
 THUMBNAIL = b"\xff\xd8 a small picture \xff\xd9"
@@ -358,3 +359,33 @@ def test_a_linear_profile_keeps_integer_tiff_linear(tmp_path: Path) -> None:
 def test_short_profiles(data: bytes) -> None:
     assert not icc_is_linear(data)
     assert not icc_fits(data, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "quality", "lossy"),
+    [
+        ("a.jpg", 100, True),
+        ("a.webp", 90, True),
+        ("a.webp", None, False),
+        ("a.png", None, False),
+        ("a.tif", None, False),
+    ],
+)
+def test_loss_is_known(tmp_path, name, quality, lossy):
+    write_image(tmp_path / name, Image(np.zeros((8, 8, 3), np.uint8)), quality=quality)
+    assert read_image(tmp_path / name).metadata.lossy is lossy
+
+
+def test_loss_in_a_webp_with_metadata(tmp_path):
+    """Such a file begins with another chunk."""
+    write_image(tmp_path / "a.webp", Image(np.zeros((8, 8, 3), np.uint8), metadata=Metadata(xmp=XMP)), quality=80)
+    assert read_image(tmp_path / "a.webp").metadata.lossy
+
+
+def test_loss_in_a_tiff(tmp_path):
+    """OpenImageIO names the compression, but does not write this one."""
+    path = tmp_path / "a.tif"
+    write_image(path, Image(np.zeros((8, 8, 3), np.uint8)))
+    spec = oiio.ImageSpec(8, 8, 3, oiio.UINT8)
+    spec.attribute("compression", "jpeg")
+    assert read_metadata(spec, path, channels=3, name=path).lossy

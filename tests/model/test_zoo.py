@@ -44,6 +44,13 @@ def test_the_network_for_a_scale(bundle, scale, name):
     assert zoo.bundled_for(scale) == f"hat-xs-x{name}"
 
 
+def test_the_network_for_a_picture_compressed_with_loss(bundle):
+    (bundle / "hat-xs-x4-photo.safetensors").touch()
+    assert zoo.bundled_for(4) == "hat-xs-x4"
+    assert zoo.bundled_for(4, lossy=True) == "hat-xs-x4-photo"
+    assert zoo.bundled_for(2, lossy=True) == "hat-xs-x2"  # there is none for it
+
+
 def test_files_load_by_path(tmp_path, bundle, model, monkeypatch):
     save_model(model, tmp_path / "mine.pth", format="official")
     monkeypatch.chdir(tmp_path)

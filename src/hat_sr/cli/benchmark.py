@@ -14,15 +14,16 @@ from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.evaluate.report import Report, to_json, to_markdown
 from hat_sr.inference.device import Precision
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import bundled_for, load_model
+from hat_sr.model.zoo import AUTO, bundled_for, load_model
 
 
 def benchmark(
     *,
     data: Path,
     scale: int,
-    model: Annotated[str | None, Parameter(alias="-m")] = None,
+    model: Annotated[str, Parameter(alias="-m")] = AUTO,
     lr: str = "auto",
+    jpeg: int | None = None,
     tile: Literal["auto", "off"] | int = "auto",
     precision: Precision = "auto",
     device: str = "auto",
@@ -38,11 +39,13 @@ def benchmark(
     scale
         Factor between low- and high-resolution images: the model's.
     model
-        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. Default: the bundled one for the
-        scale.
+        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. auto is the bundled one for the
+        scale, with --jpeg the one for photos if there is one.
     lr
         Where low-resolution images come from: auto (read if there are any, else mirror), mirror or clamp (made by
         MATLAB's bicubic with these borders), or the name of a folder of the set.
+    jpeg
+        Enlarge the low-resolution images as JPEG files of this quality (1 to 100) give them back.
     tile
         As in hat-sr upscale.
     precision
@@ -54,8 +57,8 @@ def benchmark(
     json
         Print JSON instead of Markdown tables.
     """
-    named = model is not None
-    model = model or bundled_for(scale)
+    named = model != AUTO
+    model = model if named else bundled_for(scale, lossy=jpeg is not None)
     network = load_model(model)
     if network.config.upscale != scale and not named:
         raise ConfigError(f"no network in the package enlarges by {scale}: name a file of weights with --model")
@@ -67,7 +70,7 @@ def benchmark(
         )
     upscaler = Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
     reports = []
-    datasets = find_datasets(data, scale, lr=lr)
+    datasets = find_datasets(data, scale, lr=lr, jpeg=jpeg)
     with progress_bars(Console(stderr=True)) as progress:
         for dataset in datasets:
             scores = run_benchmark(upscaler, dataset)

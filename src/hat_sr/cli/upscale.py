@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,11 +16,12 @@ from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import ConfigError, HatError
 from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
+from hat_sr.image.pixels import Image
 from hat_sr.inference.device import Precision
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import bundled_for, load_model
+from hat_sr.model.zoo import AUTO, bundled_for, load_model
 
 DEFAULT_SCALE = 4
 """What images are enlarged by if neither a scale nor a size nor a model is named."""
@@ -30,7 +32,7 @@ def upscale(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     scale: float | None = None,
     size: str | None = None,
-    model: Annotated[str | None, Parameter(alias="-m")] = None,
+    model: Annotated[str, Parameter(alias="-m")] = AUTO,
     tile: Literal["auto", "off"] | int = "auto",
     precision: Precision = "auto",
     device: str = "auto",
@@ -53,8 +55,8 @@ def upscale(
     size
         Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
     model
-        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. Default: the bundled one for the
-        scale, ×4 with --size.
+        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. auto is the bundled one for the
+        scale (×4 with --size), and for JPEG and other files compressed with loss the one for photos if there is one.
     tile
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side.
     precision
@@ -77,9 +79,13 @@ def upscale(
     if overwrite and skip_existing:
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one")
     target = None if size is None else parse_size(size)
-    network = load_model(bundled_for(scale or DEFAULT_SCALE) if model is None else model)
-    upscaler = Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
-    factor = upscaler.scale if scale is None else scale
+
+    def make(name: str) -> Upscaler:
+        network = load_model(name)
+        return Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
+
+    upscalers = _Upscalers(model, scale or DEFAULT_SCALE, make)
+    factor = upscalers.usual.scale if scale is None else scale
     scaled_size(1, 1, factor)  # refuses an impossible factor before any file is looked at
     suffix = f"_x{factor:g}" if target is None else f"_{target[1] or ''}x{target[0] or ''}"
     jobs = plan_jobs(
@@ -104,7 +110,7 @@ def upscale(
                 progress.update(images, description=job.source.name)
                 progress.reset(tiles, visible=False)
                 try:
-                    _run(job, upscaler, factor=factor, target=target, quality=quality, progress=progress, task=tiles)
+                    _run(job, upscalers, factor=factor, target=target, quality=quality, progress=progress, task=tiles)
                 except Exception as error:  # whatever is wrong with one file, the others go on
                     failures.append((job.source, _reason(error)))
                 else:
@@ -119,9 +125,30 @@ def upscale(
     return 1 if failures else 0
 
 
+class _Upscalers:
+    """The network for each picture: the one that is named, or the one in the package that suits it."""
+
+    def __init__(self, model: str, scale: float, make: Callable[[str], Upscaler]) -> None:
+        self.model, self.scale, self.make = model, scale, make
+        self.made = {self._name(lossy=False): make(self._name(lossy=False))}
+        (self.usual,) = self.made.values()
+
+    def suiting(self, image: Image, source: Path) -> Upscaler:
+        """The one for `image`, read from `source`; says which it is where that is not the usual one, once."""
+        name = self._name(lossy=image.metadata.lossy)
+        if name not in self.made:
+            message = f"{source} is compressed with loss: {name} is used for such files; --model names another"
+            print(message, file=sys.stderr)
+            self.made[name] = self.make(name)
+        return self.made[name]
+
+    def _name(self, *, lossy: bool) -> str:
+        return bundled_for(self.scale, lossy=lossy) if self.model == AUTO else self.model
+
+
 def _run(
     job: Job,
-    upscaler: Upscaler,
+    upscalers: _Upscalers,
     *,
     factor: float,
     target: tuple[int | None, int | None] | None,
@@ -130,6 +157,7 @@ def _run(
     task: TaskID,
 ) -> None:
     image = read_image(job.source)
+    upscaler = upscalers.suiting(image, job.source)
     height, width = image.height, image.width
     new_size = scaled_size(height, width, factor) if target is None else fitted_size(height, width, target)
     check_size(job.output, *new_size)

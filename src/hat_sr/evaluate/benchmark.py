@@ -13,6 +13,7 @@ from hat_sr.evaluate.dataset import Dataset, Pair
 from hat_sr.evaluate.metrics import psnr, ssim, to_uint8
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
+from hat_sr.image.jpeg import through_jpeg
 from hat_sr.image.resize import imresize
 from hat_sr.inference.upscale import Upscale
 
@@ -73,7 +74,12 @@ def _score(sr: Tensor, hr: Tensor, scale: int) -> Score:
 
 
 def _load(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """The low- and high-resolution image, uint8 (1, 3, H, W), sizes that fit each other."""
+    """The image to enlarge and the ground truth, uint8 (1, 3, H, W), sizes that fit each other."""
+    lr, hr = _load_pair(pair, dataset)
+    return (lr if dataset.jpeg is None else through_jpeg(lr[0], quality=dataset.jpeg)[None]), hr
+
+
+def _load_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
     scale = dataset.scale
     hr = _read_rgb(pair.hr)
     height, width = hr.shape[-2] // scale, hr.shape[-1] // scale

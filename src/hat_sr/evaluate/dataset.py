@@ -12,10 +12,10 @@ A partner has the name of its ground truth, with or without `x4` or `_x4` behind
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hat_sr.errors import DataError
+from hat_sr.errors import DataError, InputError
 from hat_sr.image.resize import Border
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -49,9 +49,11 @@ class Dataset:
     """Border rule of the bicubic that makes the low-resolution images, or None where they are read."""
     lr_source: str
     """Where the low-resolution images come from, as a phrase for people."""
+    jpeg: int | None = None
+    """Quality of the JPEG files (4:2:0) that the low-resolution images go through before they are enlarged."""
 
 
-def find_datasets(folder: Path, scale: int, *, lr: str = "auto") -> tuple[Dataset, ...]:
+def find_datasets(folder: Path, scale: int, *, lr: str = "auto", jpeg: int | None = None) -> tuple[Dataset, ...]:
     """Find the benchmark that `folder` is, or all those that its subfolders are.
 
     scale: at least 1. lr says where the low-resolution images come from:
@@ -61,8 +63,11 @@ def find_datasets(folder: Path, scale: int, *, lr: str = "auto") -> tuple[Datase
     - `mirror`, `clamp`: made from the ground truth by MATLAB's bicubic, with that border.
     - a folder's name, such as `LRbic_matlab_old`: read from there.
 
-    Raises DataError, naming the files, if there is no image, a file has no partner, or the choice is not clear.
+    jpeg: see `Dataset.jpeg`. Raises DataError, naming the files, if there is no image, a file has no partner, or the
+    choice is not clear, and InputError for a quality that JPEG does not have.
     """
+    if jpeg is not None and not 1 <= jpeg <= 100:
+        raise InputError(f"jpeg {jpeg}: a quality from 1 to 100 is accepted")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: give the folder of a benchmark, or one that holds several")
     if scale < 1:
@@ -73,7 +78,13 @@ def find_datasets(folder: Path, scale: int, *, lr: str = "auto") -> tuple[Datase
             f"no images in {folder}: put ground-truth images there or in a subfolder GT, HR or original "
             f"(accepted: {' '.join(sorted(IMAGE_SUFFIXES))})"
         )
-    return tuple(_dataset(sub, scale, lr) for sub in sets)
+    found = [_dataset(sub, scale, lr) for sub in sets]
+    if jpeg is None:
+        return tuple(found)
+    return tuple(
+        replace(dataset, jpeg=jpeg, lr_source=f"{dataset.lr_source}, then JPEG of quality {jpeg} (4:2:0)")
+        for dataset in found
+    )
 
 
 def _dataset(folder: Path, scale: int, lr: str) -> Dataset:

@@ -73,6 +73,16 @@ def is_whole(path: Path) -> bool:
     return size > 0
 
 
+def is_lossy(path: Path) -> bool:
+    """Whether the file is JPEG, or WebP with its picture compressed as a video frame (VP8), not without loss (VP8L)."""
+    with path.open("rb") as file:
+        start = file.read(12)
+        if start[:4] != b"RIFF":
+            return start[:2] == b"\xff\xd8"
+        chunks = ((payload[16:20] if kind == b"ANMF" else kind) for kind, payload in _webp_chunks(file))
+        return next((kind == b"VP8 " for kind in chunks if kind in (b"VP8 ", b"VP8L")), False)
+
+
 def without_gain_map(source: Path, target: Path) -> None:
     """Copy a JPEG without the segments that announce a gain map, so that it reads as the plain picture it also is."""
     with source.open("rb") as reader, target.open("wb") as writer:

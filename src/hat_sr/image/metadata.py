@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813
 
-from hat_sr.image.containers import read_blocks, write_blocks
+from hat_sr.image.containers import is_lossy, read_blocks, write_blocks
 from hat_sr.image.exif import upright, upright_xmp, with_size, xmp_with_size
 from hat_sr.image.formats import Format
 from hat_sr.image.icc import icc_fits, icc_is_linear
@@ -48,6 +48,7 @@ def read_metadata(spec: oiio.ImageSpec, path: Path, *, channels: int, name: Path
         exif=None if exif is None else _mended(upright, exif, name),
         xmp=None if xmp is None else upright_xmp(xmp),
         attributes=_kept_attributes(spec),
+        lossy=is_lossy(path) or spec.get_string_attribute("compression") == "jpeg",  # the latter in a TIFF
     )
 
 

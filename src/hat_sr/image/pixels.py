@@ -20,13 +20,15 @@ class Metadata:
 
     `icc` is a colour profile that fits the pixels. `exif` (from its TIFF header on) and `xmp` are whole blocks, as
     JPEG, PNG and WebP carry them, without thumbnail and for pixels already upright. `attributes` are the rest as
-    OpenImageIO names them: (name, type, value), such as ("XResolution", "float", 300.0).
+    OpenImageIO names them: (name, type, value), such as ("XResolution", "float", 300.0). `lossy`: the pixels were
+    compressed with loss in the file they are from, as JPEG does.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     attributes: tuple[tuple[str, str, object], ...] = ()
+    lossy: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,8 +52,14 @@ def _published() -> tuple[PublishedModel, ...]:
     return (*classical, *real)
 
 
+AUTO = "auto"
+"""The name that leaves the choice to `bundled_for`."""
+
 _FAMILY = re.compile(r"hat-xs-x(\d+)")
 """Names of the networks that are taken where none is named, with their factor."""
+
+_FOR_LOSSY = "-photo"
+"""What is behind such a name if the network is for pictures that were compressed with loss."""
 
 PUBLISHED = _published()
 """The published files, whose weights `load_model` reads once downloaded."""
@@ -65,10 +71,15 @@ def bundled_names() -> list[str]:
     return sorted(file.name.removesuffix(suffix) for file in _folder().iterdir() if file.name.endswith(suffix))
 
 
-def bundled_for(scale: float) -> str:
-    """The network in the package for `scale`: that of the smallest factor which reaches it, else of the largest."""
-    by_factor = {int(found[1]): name for name in bundled_names() if (found := _FAMILY.fullmatch(name))}
-    return by_factor[min((factor for factor in by_factor if factor >= scale), default=max(by_factor))]
+def bundled_for(scale: float, *, lossy: bool = False) -> str:
+    """The network in the package for `scale`: that of the smallest factor which reaches it, else of the largest.
+
+    `lossy`: for a picture that was compressed with loss, if there is one for those at that factor.
+    """
+    names = bundled_names()
+    by_factor = {int(found[1]): name for name in names if (found := _FAMILY.fullmatch(name))}
+    name = by_factor[min((factor for factor in by_factor if factor >= scale), default=max(by_factor))]
+    return f"{name}{_FOR_LOSSY}" if lossy and f"{name}{_FOR_LOSSY}" in names else name
 
 
 def read_source(

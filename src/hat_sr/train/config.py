@@ -6,7 +6,9 @@ from typing import Literal
 
 from hat_sr.errors import ConfigError
 from hat_sr.model.config import UPSCALES, HATConfig
-from hat_sr.train.loss import LossName
+
+LossName = Literal["l1", "charbonnier", "mse"]
+"""See `hat_sr.train.loss.pixel_loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,10 @@
 """What training makes small: how far the enlarged patches are from the originals."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LossName = Literal["l1", "charbonnier", "mse"]
-"""See `pixel_loss`."""
+from hat_sr.train.config import LossName
 
 CHARBONNIER_EPSILON = 1e-3
 """About where the loss turns from squares to absolute values (LapSRN, arXiv 1704.03915, section 3.3)."""
