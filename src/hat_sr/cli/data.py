@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from rich.progress import Progress, TaskID
 from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.train.config import SourceConfig
-from hat_sr.train.data.check import Check, check_source, find_duplicates
+from hat_sr.train.data.check import Alike, Check, check_source, find_alike, find_duplicates
 from hat_sr.train.data.database import LmdbSource
 from hat_sr.train.data.prepare import PrepareConfig
 from hat_sr.train.data.prepare import prepare as run_preparation
@@ -31,10 +31,11 @@ def check(
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=True)],
     scale: int | None = None,
     patch_size: int | None = None,
+    against: Path | None = None,
 ) -> int:
     """Read every training image: count them, measure them, name those that cannot be used and those there twice.
 
-    The exit code is 1 if there is any that cannot be used.
+    The exit code is 1 if there is any that cannot be used, or that looks like one of those it is checked against.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ def check(
         Factor between low- and high-resolution images, with --patch-size. Default: the recipe's.
     patch_size
         Side of a low-resolution patch in pixels: images with a side below scale times patch-size cannot be used.
+    against
+        A folder of images that must not be among them, such as a benchmark's: those that look alike are named.
     """
     if target.suffix == ".toml":
         if scale is not None or patch_size is not None:
@@ -60,19 +63,7 @@ def check(
         if (scale is None) != (patch_size is None):
             raise ConfigError("--scale and --patch-size go together: give both, or none")
         sources, root = (SourceConfig(path=str(target), kind=_kind(target)),), Path()
-    checks = []
-    with progress_bars(Console(stderr=True)) as progress:
-        for source in sources:
-            task = progress.add_task(source.path, total=None)
-            checks.append(
-                check_source(
-                    source,
-                    root,
-                    scale=scale or 1,
-                    smallest=(scale or 1) * (patch_size or 1),
-                    on_progress=_updating(progress, task),
-                )
-            )
+    checks = _read(sources, root, smallest=(scale or 1) * (patch_size or 1), scale=scale or 1)
     for one in checks:
         _report(one)
     duplicates = find_duplicates(checks)
@@ -80,7 +71,25 @@ def check(
         _say("there more than once:")
         for names in duplicates:
             _say(f"  {' = '.join(names)}")
-    return 1 if any(one.unusable for one in checks) else 0
+    alike: list[Alike] = []
+    if against is not None:
+        others = _read((SourceConfig(path=str(against), kind=_kind(against)),), Path(), smallest=1, scale=1)
+        alike = find_alike(checks, others)
+        num_others = sum(len(one.names) for one in others)
+        _say(f"look like one of {num_others} images of {against}: {len(alike) or 'none'}")
+        for pair in alike:
+            _say(f"  {pair.name} = {pair.other} (their hashes differ in {pair.bits} of 64 bits)")
+    return 1 if alike or any(one.unusable for one in checks) else 0
+
+
+def _read(sources: Sequence[SourceConfig], root: Path, *, smallest: int, scale: int) -> list[Check]:
+    checks = []
+    with progress_bars(Console(stderr=True)) as progress:
+        for source in sources:
+            task = progress.add_task(source.path, total=None)
+            update = _updating(progress, task)
+            checks.append(check_source(source, root, scale=scale, smallest=smallest, on_progress=update))
+    return checks
 
 
 @data_app.command

@@ -12,6 +12,7 @@ import torch
 from hat_sr.errors import ImageError
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.files import Picture, check_size, read_rgb_bytes
+from hat_sr.train.data.likeness import ALIKE_BITS, distance, perceptual_hashes
 from hat_sr.train.data.parallel import in_threads
 from hat_sr.train.data.sources import open_source
 from hat_sr.train.data.stream import list_shards, read_shards
@@ -33,6 +34,8 @@ class Check:
     heights: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     """Of their pixels and sizes: equal for equal pictures, whatever the file format."""
+    hashes: list[tuple[int, ...]] = field(default_factory=list)
+    """Perceptual hashes of their flips and turns, the first of the picture as it is."""
 
     @property
     def megapixels(self) -> float:
@@ -63,7 +66,7 @@ def check_source(
         check, total = Check(where=source.where), len(source)
         images = ((source.name(index), partial(source.read, index)) for index in range(len(source)))
 
-    def measure(image: tuple[str, Callable[[], Picture]]) -> tuple[str, int, int, bytes] | str:
+    def measure(image: tuple[str, Callable[[], Picture]]) -> tuple[str, int, int, bytes, tuple[int, ...]] | str:
         name, read = image
         try:
             picture = read()
@@ -74,18 +77,19 @@ def check_source(
         # A picture and its mirror image or transpose may have the same bytes in another order, so the size counts too.
         digest = hashlib.blake2b(f"{width}x{height}".encode(), digest_size=16)
         digest.update(picture.hr.contiguous().numpy().data)
-        return name, width, height, digest.digest()
+        return name, width, height, digest.digest(), perceptual_hashes(picture.hr)
 
     with in_threads(measure, images, num_threads=torch.get_num_threads()) as results:
         for number, found in enumerate(results, start=1):
             if isinstance(found, str):
                 check.unusable.append(found)
             else:
-                name, width, height, digest = found
+                name, width, height, digest, hashes = found
                 check.names.append(name)
                 check.widths.append(width)
                 check.heights.append(height)
                 check.digests.append(digest)
+                check.hashes.append(hashes)
             if on_progress is not None:
                 on_progress(number, total)
     return check
@@ -98,6 +102,35 @@ def find_duplicates(checks: Iterable[Check]) -> list[list[str]]:
         for name, digest in zip(check.names, check.digests, strict=True):
             groups.setdefault(digest, []).append(f"{check.where}/{name}")
     return [names for names in groups.values() if len(names) > 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alike:
+    """Two images that look the same."""
+
+    name: str
+    other: str
+    bits: int
+    """Of 64, in which their perceptual hashes differ."""
+
+
+def find_alike(checks: Iterable[Check], others: Iterable[Check]) -> list[Alike]:
+    """Images of `checks` that look like one of `others`, flipped or turned too: whole names.
+
+    Not found are parts: an image cut out of another.
+    """
+    listed = [(f"{check.where}/{name}", hashes) for check in others for name, hashes in _hashed(check)]
+    found = []
+    for check in checks:
+        for name, (upright, *_) in _hashed(check):
+            for other, hashes in listed:
+                if (bits := distance(upright, hashes)) <= ALIKE_BITS:
+                    found.append(Alike(name=f"{check.where}/{name}", other=other, bits=bits))
+    return found
+
+
+def _hashed(check: Check) -> Iterator[tuple[str, tuple[int, ...]]]:
+    return zip(check.names, check.hashes, strict=True)
 
 
 def _in_shards(shards: list[str], unusable: list[str]) -> Iterator[tuple[str, Callable[[], Picture]]]:

@@ -1,0 +1,82 @@
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hat_sr.image.jpeg import through_jpeg
+from hat_sr.train.data.likeness import ALIKE_BITS, distance, perceptual_hashes
+from hat_sr.train.recipe import load_recipe
+from train.data.make_hashes import BENCHMARKS, TRAINING
+
+RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("hat-x*s-*.toml"))
+
+
+def picture(seed):
+    """Smooth, like a photograph: a few random waves."""
+    random = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 6, 8, generator=random)
+    return (F.interpolate(coarse, size=(96, 128), mode="bicubic").clamp(0, 1)[0] * 255).to(torch.uint8)
+
+
+def bits(one, other):
+    return distance(perceptual_hashes(one)[0], perceptual_hashes(other))
+
+
+CHANGES = {
+    "jpeg": lambda x: through_jpeg(x, quality=50),
+    "smaller": lambda x: F.interpolate(x[None], size=(41, 57), mode="bilinear", antialias=True)[0],
+    "brighter": lambda x: (x * 0.7 + 70).to(torch.uint8),
+    "flipped": lambda x: x.flip(-1),
+    "turned": lambda x: x.rot90(1, (-2, -1)),
+    "turned and flipped": lambda x: x.rot90(3, (-2, -1)).flip(-1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_same_picture(change):
+    for seed in range(5):
+        assert bits(CHANGES[change](picture(seed)), picture(seed)) <= ALIKE_BITS
+
+
+def test_other_pictures():
+    for one, other in itertools.combinations(range(8), 2):
+        assert bits(picture(one), picture(other)) > ALIKE_BITS
+
+
+def test_a_flat_picture_has_a_hash():
+    assert len(perceptual_hashes(torch.full((3, 5, 1), 9, dtype=torch.uint8))) == 8
+
+
+@pytest.fixture(scope="module")
+def hashes():
+    """Of the images of training and of benchmarks, as make_hashes.py wrote them."""
+    lines = Path(__file__).with_name("hashes.tsv").read_text(encoding="utf-8").splitlines()
+    return {name: [int(one, 16) for one in values] for name, *values in (line.split("\t") for line in lines)}
+
+
+def test_there_is_a_hash_for_every_image(hashes):
+    numbers = [sum(name.startswith(f"{folder}/") for name in hashes) for folder in (*TRAINING, *BENCHMARKS)]
+    assert numbers == [91, 400, 73, 5, 14, 100]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_no_bundled_network_is_trained_on_a_benchmark(path, hashes):
+    sources = {source.path: source.exclude for source in load_recipe(path).data.sources}
+    assert set(sources) <= set(TRAINING)
+    benchmarks = {name: values for name, values in hashes.items() if name.startswith(BENCHMARKS)}
+    for folder, exclude in sources.items():
+        used = [name for name in hashes if name.startswith(f"{folder}/") and Path(name).name not in exclude]
+        assert used
+        alike = {
+            (name, other)
+            for name, (other, values) in itertools.product(used, benchmarks.items())
+            if distance(hashes[name][0], values) <= ALIKE_BITS
+        }
+        assert alike == set()
+
+
+def test_the_one_image_that_is_left_out_for_it(hashes):
+    """BSDS500's 302003 is Set5's woman: if this fails, the test above cannot find anything."""
+    assert distance(hashes["BSDS400/302003.jpg"][0], hashes["Set5/GT/woman.png"]) <= ALIKE_BITS
