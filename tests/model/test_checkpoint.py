@@ -176,7 +176,6 @@ def test_dtypes(tmp_path, stored):
     assert {value.dtype for value in checkpoint.state.values()} == {stored}
     model = build_model(checkpoint)
     assert {value.dtype for value in model.parameters()} == {torch.float32}
-    assert torch.equal(model.mean, tiny_model().mean)  # not rounded on the way
     if stored == torch.float64:
         exact = build_model(checkpoint, dtype=torch.float64)
         assert all(torch.equal(value, checkpoint.state[name]) for name, value in exact.state_dict().items())

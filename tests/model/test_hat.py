@@ -177,3 +177,16 @@ def test_norms_have_an_exact_gradient_in_bfloat16():
         gradients[dtype] = [parameter.grad.double() for parameter in norm.parameters()]
     for low, exact in zip(gradients[torch.bfloat16], gradients[torch.float64], strict=True):
         assert (low - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_an_image_finer_than_the_weights_keeps_its_colours(low):
+    """The mean goes out and in at the image's own precision: in bfloat16 it would be off by a tenth of a level."""
+    model = tiny_model().to(low)
+    model.conv_last.weight.data.zero_()
+    model.conv_last.bias.data.zero_()
+    x = image((1, 3, 8, 4)).float()
+    with torch.no_grad():
+        fine, coarse = model(x), model(x.to(low))
+    assert (fine.dtype, coarse.dtype) == (torch.float32, low)
+    assert fine.unique(sorted=False).sort().values.tolist() == pytest.approx(sorted(model.config.mean), rel=1e-7)

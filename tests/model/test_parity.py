@@ -77,9 +77,9 @@ def test_another_mean_equals_the_equations():
 
 
 def test_mean_is_zero_unless_rgb():
-    assert _model(in_chans=3).mean.flatten().tolist() == pytest.approx([0.4488, 0.4371, 0.4040], abs=1e-7)
-    assert _model(in_chans=1).mean.flatten().tolist() == [0.0]
-    assert _model(in_chans=4).mean.flatten().tolist() == [0.0] * 4
+    assert _model(in_chans=3).config.mean == (0.4488, 0.4371, 0.4040)
+    assert _model(in_chans=1).config.mean == (0.0,)
+    assert _model(in_chans=4).config.mean == (0.0,) * 4
 
 
 def test_window_bias_is_looked_up_by_query_minus_key():

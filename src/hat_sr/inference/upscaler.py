@@ -143,7 +143,7 @@ class Upscaler:
         return upscale(x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self._model(x.to(self._device, self._dtype)).to(x)
+        out: Tensor = self._model(x.to(self._device)).to(x)
         if self._dtype == torch.float32 or out.isfinite().all():
             return out
         logger.warning("the result in %s is not finite: computing in fp32 from here on", self._dtype)

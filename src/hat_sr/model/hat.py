@@ -40,7 +40,6 @@ class HAT(nn.Module):
     relative_position_index_SA: Tensor
     relative_position_index_OCA: Tensor
     shift_masks: Tensor
-    mean: Tensor
 
     def __init__(self, config: HATConfig, *, activation_checkpointing: bool = False) -> None:
         super().__init__()
@@ -61,27 +60,29 @@ class HAT(nn.Module):
         self.upsample = upsampler(config)
         self.conv_last = conv3x3(num_feat, config.in_chans)
 
-        # Constants of the config alone: not in the state dict, moved and cast with the module. (Cast to a lower
-        # precision and back, the mean stays rounded, as the weights do.)
+        # Constants of the config alone: not in the state dict, moved and cast with the module.
         M, Mo = config.window_size, config.overlap_window_size
         self.register_buffer("relative_position_index_SA", relative_position_index(M), persistent=False)
         self.register_buffer("relative_position_index_OCA", overlap_relative_position_index(M, Mo), persistent=False)
         self.register_buffer("shift_masks", shift_masks(M, M // 2), persistent=False)
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, -1, 1, 1), persistent=False)
         self.apply(_initialise)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge a batch of images: (B, in_chans, H, W) in [0, 1] → (B, in_chans, upscale·H, upscale·W).
 
-        The input has the dtype and device of the weights. The output is about [0, 1], not clamped.
+        The input has the device and dtype of the weights; or a higher dtype: then the mean is taken from the image and
+        added to the result in that one, which the result has, too. The output is about [0, 1], not clamped.
         Raises InputError if the number of channels is another, or H or W is no multiple of window_size.
         """
         self._check(x_BCHW)
-        mean = self.mean.to(x_BCHW.dtype)  # sharded training casts weights and inputs, but not buffers
-        x = (x_BCHW - mean) * self.config.img_range
+        # Not a buffer, which would be cast with the weights. In float32 at first, as in the released network.
+        mean = (
+            torch.tensor(self.config.mean, dtype=torch.float32, device=x_BCHW.device).to(x_BCHW.dtype).view(1, -1, 1, 1)
+        )
+        x = ((x_BCHW - mean) * self.config.img_range).to(self.conv_first.weight.dtype)
         shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         x = self.conv_last(self.upsample(self.conv_before_upsample(shallow + self._body(shallow))))
-        out: Tensor = x / self.config.img_range + mean
+        out: Tensor = x.to(x_BCHW.dtype) / self.config.img_range + mean
         return out
 
     def _body(self, x_BCHW: Tensor) -> Tensor:

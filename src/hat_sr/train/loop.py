@@ -223,7 +223,9 @@ def compute_gradients(state: TrainState, batch: Batch, *, num_parts: int = 1) ->
     total = 0.0
     parts = list(zip(batch.lr.chunk(num_parts), batch.hr.chunk(num_parts), strict=True))
     for number, (lr, hr) in enumerate(parts):
-        lr, hr = lr.to(running[0].device, running[0].dtype), hr.to(running[0].device)
+        lr, hr = lr.to(running[0].device), hr.to(running[0].device)
+        if state.recipe.network is not None:  # HAT takes images that are finer than its weights
+            lr = lr.to(running[0].dtype)
         with without_exchange(state.running, when=number < len(parts) - 1 and not copied):
             sr = state.running(lr).float()
             loss = pixel_loss(sr, hr, optim.loss)
