@@ -76,9 +76,8 @@ class HAT(nn.Module):
         """
         self._check(x_BCHW)
         # Not a buffer, which would be cast with the weights. In float32 at first, as in the released network.
-        mean = (
-            torch.tensor(self.config.mean, dtype=torch.float32, device=x_BCHW.device).to(x_BCHW.dtype).view(1, -1, 1, 1)
-        )
+        mean_C = torch.tensor(self.config.mean, dtype=torch.float32, device=x_BCHW.device)
+        mean = mean_C.to(x_BCHW.dtype).view(1, -1, 1, 1)
         x = ((x_BCHW - mean) * self.config.img_range).to(self.conv_first.weight.dtype)
         shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         x = self.conv_last(self.upsample(self.conv_before_upsample(shallow + self._body(shallow))))
