@@ -19,10 +19,11 @@ from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.image.resize import imresize, resize
 from hat_sr.inference.picture import upscale_image
+from hat_sr.model.zoo import bundled_for
 
 EXAMPLE = Path(__file__).parent / "osprey.jpg"
 FOLDER = Path("demo")
-MODEL = "hat-xs-x4"
+SCALE = 4
 CROP_SIZE = 192
 """Side of the detail shown side by side, in pixels of the result."""
 EXAMPLE_CORNER = (8, 207)
@@ -31,17 +32,17 @@ EXAMPLE_CORNER = (8, 207)
 
 def main(arguments: list[str]) -> None:
     """Run the demo on the example, or on the photo named."""
-    upscaler = Upscaler(load_model(MODEL))
     FOLDER.mkdir(exist_ok=True)
     if arguments:
-        enlarge(Path(arguments[0]), upscaler)
+        enlarge(Path(arguments[0]))
     else:
-        compare(upscaler)
+        compare()
 
 
-def compare(upscaler: Upscaler) -> None:
+def compare() -> None:
     """Example photo → exact low-resolution image → ×4, with PSNR of ours and of bicubic."""
-    scale = upscaler.scale
+    model, scale = bundled_for(SCALE), SCALE
+    upscaler = Upscaler(load_model(model))
     hr = to_tensor(read_image(EXAMPLE).pixels)
     lr = imresize(to_uint8(hr), 1 / scale).float() / 255
     sr = upscaler(lr)
@@ -49,17 +50,19 @@ def compare(upscaler: Upscaler) -> None:
     write_image(FOLDER / "osprey_small.png", Image(to_pixels(lr, "uint8")))
     write_image(FOLDER / "osprey_x4.png", Image(to_pixels(sr, "uint8")))
     side_by_side([bicubic, sr, hr], FOLDER / "osprey_comparison.png", corner=EXAMPLE_CORNER)
-    print(f"{EXAMPLE.name}: {lr.shape[3]}×{lr.shape[2]} → {sr.shape[3]}×{sr.shape[2]} pixels with {MODEL}")
+    print(f"{EXAMPLE.name}: {lr.shape[3]}×{lr.shape[2]} → {sr.shape[3]}×{sr.shape[2]} pixels with {model}")
     print(f"  result      {FOLDER / 'osprey_x4.png'}")
-    print(f"  comparison  {FOLDER / 'osprey_comparison.png'} (a detail: bicubic, {MODEL}, original)")
-    for name, image in (("bicubic", bicubic), (MODEL, sr)):
+    print(f"  comparison  {FOLDER / 'osprey_comparison.png'} (a detail: bicubic, {model}, original)")
+    for name, image in (("bicubic", bicubic), (model, sr)):
         print(f"  PSNR on Y   {psnr(image, hr, crop_border=scale):.2f} dB  {name}")
 
 
-def enlarge(path: Path, upscaler: Upscaler) -> None:
+def enlarge(path: Path) -> None:
     """A person's photo → ×4, beside bicubic."""
     image = read_image(path)
-    print(f"{path}: {image.width}×{image.height} pixels, ×{upscaler.scale} with {MODEL} …", flush=True)
+    model = bundled_for(SCALE, lossy=image.metadata.lossy)
+    upscaler = Upscaler(load_model(model))
+    print(f"{path}: {image.width}×{image.height} pixels, ×{SCALE} with {model} …", flush=True)
     result = upscale_image(image, upscaler, in_chans=upscaler.in_chans)
     output = FOLDER / f"{path.stem}_x4.png"
     comparison = FOLDER / f"{path.stem}_comparison.png"
@@ -68,7 +71,7 @@ def enlarge(path: Path, upscaler: Upscaler) -> None:
     bicubic = resize(to_tensor(image.color), (result.height, result.width)).clamp(0, 1)
     side_by_side([bicubic, sr], comparison, corner=_most_detailed(bicubic))
     print(f"  result      {output}, {result.width}×{result.height} pixels")
-    print(f"  comparison  {comparison} (a detail: bicubic, {MODEL})")
+    print(f"  comparison  {comparison} (a detail: bicubic, {model})")
 
 
 def _most_detailed(image: Tensor) -> tuple[int, int]:

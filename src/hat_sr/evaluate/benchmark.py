@@ -47,7 +47,7 @@ def benchmark(upscale: Upscale, dataset: Dataset) -> Iterator[ImageResult]:
     ImageError for a file that cannot be read.
     """
     for pair in dataset.pairs:
-        lr, hr = _load(pair, dataset)
+        lr, hr = load_pair(pair, dataset)
         with torch.inference_mode():
             sr = upscale(lr.float() / 255)
         if sr.shape != hr.shape:
@@ -73,13 +73,16 @@ def _score(sr: Tensor, hr: Tensor, scale: int) -> Score:
     return Score(psnr=psnr(sr, hr, crop_border=scale), ssim=ssim(sr, hr, crop_border=scale))
 
 
-def _load(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """The image to enlarge and the ground truth, uint8 (1, 3, H, W), sizes that fit each other."""
-    lr, hr = _load_pair(pair, dataset)
+def load_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """The image to enlarge and the ground truth, uint8 (1, 3, H, W), sizes that fit each other.
+
+    Raises DataError and ImageError as `benchmark` does.
+    """
+    lr, hr = _read_pair(pair, dataset)
     return (lr if dataset.jpeg is None else through_jpeg(lr[0], quality=dataset.jpeg)[None]), hr
 
 
-def _load_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
+def _read_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
     scale = dataset.scale
     hr = _read_rgb(pair.hr)
     height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
