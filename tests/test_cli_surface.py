@@ -35,7 +35,13 @@ SURFACE = {
     "info": {"SOURCE": "required"},
     "models": {},
     "train": {"--recipe": "required", "OVERRIDES": "optional", "--output -o": "optional", "--dry-run": "optional"},
-    "data check": {"--target": "required", "OVERRIDES": "optional", "--scale": "optional", "--patch-size": "optional"},
+    "data check": {
+        "--target": "required",
+        "OVERRIDES": "optional",
+        "--scale": "optional",
+        "--patch-size": "optional",
+        "--against": "optional",
+    },
     "data prepare": {
         "--source": "required",
         "--destination": "required",

@@ -1,10 +1,13 @@
 """`hat-sr data`: what is printed, and the exit codes."""
 
+import numpy as np
 import pytest
 
 from cli.running import run, write_noise
 from hat_sr.cli.data import parse_bytes
 from hat_sr.errors import InputError
+from hat_sr.image.io import read_image, write_image
+from hat_sr.image.pixels import Image
 from train.small import make_photos
 
 RECIPE = """
@@ -50,6 +53,21 @@ def test_check_names_what_cannot_be_used_and_what_is_there_twice(photos, monkeyp
     assert f"cannot be used: {photos}/b.jpg: " in out
     assert f"cannot be used: {photos}/n01/a.png is 18×24: a side is below 20 pixels" in out
     assert f"  {photos}/a.png = {photos}/copy.png\n" in out
+
+
+def test_check_against_a_benchmark(photos, tmp_path, monkeypatch, capsys):
+    """A flipped copy, compressed with loss, is found; the exit code says so."""
+    pixels = read_image(photos / "a.png").pixels
+    (tmp_path / "bench").mkdir()
+    write_noise(tmp_path / "bench" / "b.png", 40, 40)
+    words = ("data", "check", photos, "--against", tmp_path / "bench")
+    assert run(monkeypatch, *words) == 0
+    assert f"look like one of 1 images of {tmp_path}/bench: none" in capsys.readouterr().out
+    write_image(tmp_path / "bench" / "copy.jpg", Image(np.ascontiguousarray(pixels[:, ::-1])), quality=90)
+    assert run(monkeypatch, *words) == 1
+    out = capsys.readouterr().out
+    assert f"look like one of 2 images of {tmp_path}/bench: 1" in out
+    assert f"{photos}/a.png = {tmp_path}/bench/copy.jpg (their hashes differ in " in out
 
 
 def test_check_of_a_folder_of_nothing_usable(tmp_path, monkeypatch, capsys):

@@ -63,7 +63,8 @@ def check(
         if (scale is None) != (patch_size is None):
             raise ConfigError("--scale and --patch-size go together: give both, or none")
         sources, root = (SourceConfig(path=str(target), kind=_kind(target)),), Path()
-    checks = _read(sources, root, smallest=(scale or 1) * (patch_size or 1), scale=scale or 1)
+    smallest, num_views = (scale or 1) * (patch_size or 1), 0 if against is None else 1
+    checks = _read(sources, root, scale=scale or 1, smallest=smallest, num_views=num_views)
     for one in checks:
         _report(one)
     duplicates = find_duplicates(checks)
@@ -73,7 +74,9 @@ def check(
             _say(f"  {' = '.join(names)}")
     alike: list[Alike] = []
     if against is not None:
-        others = _read((SourceConfig(path=str(against), kind=_kind(against)),), Path(), smallest=1, scale=1)
+        others = _read(
+            (SourceConfig(path=str(against), kind=_kind(against)),), Path(), scale=1, smallest=1, num_views=8
+        )
         alike = find_alike(checks, others)
         num_others = sum(len(one.names) for one in others)
         _say(f"look like one of {num_others} images of {against}: {len(alike) or 'none'}")
@@ -82,13 +85,15 @@ def check(
     return 1 if alike or any(one.unusable for one in checks) else 0
 
 
-def _read(sources: Sequence[SourceConfig], root: Path, *, smallest: int, scale: int) -> list[Check]:
+def _read(sources: Sequence[SourceConfig], root: Path, *, scale: int, smallest: int, num_views: int) -> list[Check]:
     checks = []
     with progress_bars(Console(stderr=True)) as progress:
         for source in sources:
             task = progress.add_task(source.path, total=None)
             update = _updating(progress, task)
-            checks.append(check_source(source, root, scale=scale, smallest=smallest, on_progress=update))
+            checks.append(
+                check_source(source, root, scale=scale, smallest=smallest, num_views=num_views, on_progress=update)
+            )
     return checks
 
 

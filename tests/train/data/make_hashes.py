@@ -17,9 +17,8 @@ BENCHMARKS = ("Set5/GT", "Set14/GT", "BSD100/GT")
 if __name__ == "__main__":
     data, benchmarks = map(Path, sys.argv[1:])
     with Path(__file__).with_name("hashes.tsv").open("w", encoding="utf-8") as file:
-        for root, folders in ((data, TRAINING), (benchmarks, BENCHMARKS)):
+        for root, folders, num_views in ((data, TRAINING, 1), (benchmarks, BENCHMARKS, 8)):
             for folder in folders:
-                check = check_source(SourceConfig(path=folder), root, scale=1)
+                check = check_source(SourceConfig(path=folder), root, scale=1, num_views=num_views)
                 for name, hashes in zip(check.names, check.hashes, strict=True):
-                    kept = hashes[:1] if root == data else hashes
-                    file.write("\t".join([f"{folder}/{name}", *(f"{one:016x}" for one in kept)]) + "\n")
+                    file.write("\t".join([f"{folder}/{name}", *(f"{one:016x}" for one in hashes)]) + "\n")

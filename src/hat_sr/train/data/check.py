@@ -1,18 +1,19 @@
 """What is in training data: every image read once, counted, measured and compared."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median_low
 
+import numpy as np
 import torch
 
 from hat_sr.errors import ImageError
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.files import Picture, check_size, read_rgb_bytes
-from hat_sr.train.data.likeness import ALIKE_BITS, distance, perceptual_hashes
+from hat_sr.train.data.likeness import ALIKE_BITS, distances, perceptual_hashes
 from hat_sr.train.data.parallel import in_threads
 from hat_sr.train.data.sources import open_source
 from hat_sr.train.data.stream import list_shards, read_shards
@@ -35,7 +36,7 @@ class Check:
     digests: list[bytes] = field(default_factory=list)
     """Of their pixels and sizes: equal for equal pictures, whatever the file format."""
     hashes: list[tuple[int, ...]] = field(default_factory=list)
-    """Perceptual hashes of their flips and turns, the first of the picture as it is."""
+    """Perceptual hashes of as many flips and turns as were asked for, the first of the picture as it is."""
 
     @property
     def megapixels(self) -> float:
@@ -50,11 +51,18 @@ class Check:
 
 
 def check_source(
-    config: SourceConfig, root: Path, *, scale: int, smallest: int = 1, on_progress: Progress | None = None
+    config: SourceConfig,
+    root: Path,
+    *,
+    scale: int,
+    smallest: int = 1,
+    num_views: int = 0,
+    on_progress: Progress | None = None,
 ) -> Check:
     """Read every image of a source, in as many threads as torch has. Sides below `smallest` pixels are unusable.
 
-    Raises DataError and MissingExtraError as opening the source does.
+    `num_views`: how many of the eight flips and turns are hashed for `find_alike`, which takes one of an image and all
+    of what it is compared with. Raises DataError and MissingExtraError as opening the source does.
     """
     images: Iterable[tuple[str, Callable[[], Picture]]]
     total = None
@@ -77,7 +85,7 @@ def check_source(
         # A picture and its mirror image or transpose may have the same bytes in another order, so the size counts too.
         digest = hashlib.blake2b(f"{width}x{height}".encode(), digest_size=16)
         digest.update(picture.hr.contiguous().numpy().data)
-        return name, width, height, digest.digest(), perceptual_hashes(picture.hr)
+        return name, width, height, digest.digest(), perceptual_hashes(picture.hr, num_views)
 
     with in_threads(measure, images, num_threads=torch.get_num_threads()) as results:
         for number, found in enumerate(results, start=1):
@@ -114,23 +122,26 @@ class Alike:
     """Of 64, in which their perceptual hashes differ."""
 
 
-def find_alike(checks: Iterable[Check], others: Iterable[Check]) -> list[Alike]:
-    """Images of `checks` that look like one of `others`, flipped or turned too: whole names.
+def find_alike(checks: Iterable[Check], others: Sequence[Check]) -> list[Alike]:
+    """Images of `checks` (one view hashed) that look like one of `others` (all eight views): whole names.
 
     Not found are parts: an image cut out of another.
     """
-    listed = [(f"{check.where}/{name}", hashes) for check in others for name, hashes in _hashed(check)]
     found = []
     for check in checks:
-        for name, (upright, *_) in _hashed(check):
-            for other, hashes in listed:
-                if (bits := distance(upright, hashes)) <= ALIKE_BITS:
-                    found.append(Alike(name=f"{check.where}/{name}", other=other, bits=bits))
+        hashes = np.array([one for one, *_ in check.hashes], np.uint64)
+        for other in others:
+            for name, views in zip(other.names, other.hashes, strict=True):
+                bits = distances(hashes, views)
+                found += [
+                    Alike(
+                        name=f"{check.where}/{check.names[number]}",
+                        other=f"{other.where}/{name}",
+                        bits=int(bits[number]),
+                    )
+                    for number in np.flatnonzero(bits <= ALIKE_BITS)
+                ]
     return found
-
-
-def _hashed(check: Check) -> Iterator[tuple[str, tuple[int, ...]]]:
-    return zip(check.names, check.hashes, strict=True)
 
 
 def _in_shards(shards: list[str], unusable: list[str]) -> Iterator[tuple[str, Callable[[], Picture]]]:
