@@ -6,7 +6,7 @@ A step is forward, L1 loss, backward, Adam, and the moving average of the weight
 `hat-sr train` itself. The official network is spandrel's copy of it, with torch's Adam at its defaults and an
 AveragedModel, as its own training has them; bf16 is autocast there. Both read the same file of weights and see the same
 batch, and no path is dropped. The exit code is 1 if the losses of the first step differ (in bf16: by more than rounding
-explains), so that different things are not compared.
+explains), so that different things are not compared. Below each table stands whether the project's target is met.
 
 Each measurement is a process of its own, and the variants take turns, so that what else the machine does hits all of
 them. Memory is the peak of the resident set above that of the process once network, average and optimizer are made
@@ -16,6 +16,7 @@ them. Memory is the peak of the resident set above that of the process once netw
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import subprocess
@@ -30,6 +31,9 @@ from training_step import CASES, VARIANTS, Measured, write_weights
 
 LARGEST_DIFFERENCE = {"fp32": 1e-6, "bf16": 1e-3}
 """How far the loss of the first step may be from that of the official network in fp32."""
+
+TARGETS = {"hat-s-x4": (2.5, 0.5), "hat-xs-x4": (4.0, math.inf)}
+"""For each case: how many times as fast as the official network ours should be, at most at what share of its memory."""
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 
@@ -49,6 +53,7 @@ def main() -> int:
         case = CASES[name]
         print(f"\n{name}, batch {case.batch_size}, low-resolution patch {case.patch_size}×{case.patch_size}:\n")
         print(to_table(runs))
+        print(f"\n{to_verdict(name, runs)}")
         faults += [f"{name}, {fault}" for fault in find_faults(runs)]
         results[name] = runs
     print("\n" + ("\n".join(faults) or "the losses of the first step agree"))
@@ -108,9 +113,7 @@ def to_table(runs: Runs) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, measured in runs.items():
-        pairs = list(zip(runs["official"], measured, strict=True))
-        speeds = [_seconds(official) / _seconds(run) for official, run in pairs]
-        shares = [_memory(run) / _memory(official) for official, run in pairs]
+        speeds, shares = _ratios(runs, name)
         cells = [
             name,
             f"{median(map(_seconds, measured)):.3f}",
@@ -122,6 +125,26 @@ def to_table(runs: Runs) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def to_verdict(case: str, runs: Runs) -> str:
+    """Whether our fastest variant within the target's memory reaches its speed, in a sentence."""
+    wanted_speed, largest_share = TARGETS[case]
+    medians = {name: tuple(map(median, _ratios(runs, name))) for name in runs if name.startswith("ours")}
+    fitting = {name: (speed, share) for name, (speed, share) in medians.items() if share <= largest_share}
+    limit = "" if math.isinf(largest_share) else f" at {largest_share} of its memory at most"
+    target = f"target: {wanted_speed} times as fast as the official network{limit}"
+    if not fitting:
+        return f"{target}. NOT met: none of ours takes so little memory"
+    name, (speed, share) = max(fitting.items(), key=lambda item: item[1][0])
+    return f"{target}. {'Met' if speed >= wanted_speed else 'NOT met'}: {name}, {speed:.2f} times at {share:.2f}"
+
+
+def _ratios(runs: Runs, name: str) -> tuple[list[float], list[float]]:
+    """How many times as fast as the official network, and with what share of its memory, in each round."""
+    pairs = list(zip(runs["official"], runs[name], strict=True))
+    speeds = [_seconds(official) / _seconds(run) for official, run in pairs]
+    return speeds, [_memory(run) / _memory(official) for official, run in pairs]
 
 
 def _seconds(run: Measured) -> float:
