@@ -80,6 +80,11 @@ class ChannelAttention(nn.Module):
         weight_BC11: Tensor = self.attention(x_BCHW)
         return x_BCHW * weight_BC11
 
+    def weights(self, mean_BC11: Tensor) -> Tensor:
+        """The weights of the channels, of their means: (B, C, 1, 1) → (B, C, 1, 1)."""
+        weight_BC11: Tensor = self.attention[1:](mean_BC11)
+        return weight_BC11
+
 
 class CAB(nn.Module):
     """Channel attention block: two convolutions through C/β channels, then channel attention (section 3.2.2)."""
@@ -90,6 +95,17 @@ class CAB(nn.Module):
         self.cab = nn.Sequential(conv3x3(channels, inner), nn.GELU(), conv3x3(inner, channels))
         if config.use_channel_attention:
             self.cab.append(ChannelAttention(channels, config.squeeze_factor))
+
+    @property
+    def convolutions(self) -> nn.Sequential:
+        """All but channel attention."""
+        return nn.Sequential(*list(self.cab)[:3])
+
+    @property
+    def attention(self) -> ChannelAttention | None:
+        """Channel attention, if there is one."""
+        last = self.cab[-1]
+        return last if isinstance(last, ChannelAttention) else None
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
@@ -110,12 +126,16 @@ class WindowAttention(nn.Module):
     def forward(self, x_BHWC: Tensor, index_NN: Tensor, masks_3NN: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C); H and W are multiples of window_size."""
         shift = self.shift_size
-        x = x_BHWC.roll((-shift, -shift), (1, 2)) if shift else x_BHWC
-        q, k, v = self.qkv(partition(x, self.window_size)).chunk(3, dim=-1)
+        if not shift:
+            return self.in_windows(x_BHWC, index_NN, masks_3NN)
+        return self.in_windows(x_BHWC.roll((-shift, -shift), (1, 2)), index_NN, masks_3NN).roll((shift, shift), (1, 2))
+
+    def in_windows(self, x_BHWC: Tensor, index_NN: Tensor, masks_3NN: Tensor) -> Tensor:
+        """The same on a map that is shifted already, if windows are: (B, H, W, C) → (B, H, W, C)."""
+        q, k, v = self.qkv(partition(x_BHWC, self.window_size)).chunk(3, dim=-1)
         bias_KNN = self.relative_position_bias_table[index_NN].permute(2, 0, 1)
-        out_BhwNC = self.proj(attend(q, k, v, bias_KNN, masks_3NN if shift else None))
-        out_BHWC = reverse(out_BhwNC, self.window_size)
-        return out_BHWC.roll((shift, shift), (1, 2)) if shift else out_BHWC
+        out_BhwNC = self.proj(attend(q, k, v, bias_KNN, masks_3NN if self.shift_size else None))
+        return reverse(out_BhwNC, self.window_size)
 
 
 class HAB(nn.Module):
@@ -165,16 +185,28 @@ class OCAB(nn.Module):
 
         The zero padding comes after the projection: padded keys are zero vectors that still take part in the softmax.
         """
-        C = x_BHWC.shape[-1]
+        return self.rows(x_BHWC, index_NM, above=0, below=0)
+
+    def rows(self, x_BHWC: Tensor, index_NM: Tensor, *, above: int, below: int) -> Tensor:
+        """The same for all rows but the first `above` and the last `below`, which serve as keys and values alone.
+
+        Both are multiples of window_size. (B, H, W, C) → (B, H − above − below, W, C).
+        """
+        C, M = x_BHWC.shape[-1], self.window_size
         q_BHWC, kv_BHWC = self.qkv(self.norm1(x_BHWC)).split((C, 2 * C), dim=-1)
-        q_BhwNC = partition(q_BHWC, self.window_size)
-        kv_BhwMC = partition_overlapping(kv_BHWC, self.window_size, self.overlap_window_size)
+        q_BhwNC = partition(_without(q_BHWC, above, below), M)
+        kv_BhwMC = _without(partition_overlapping(kv_BHWC, M, self.overlap_window_size), above // M, below // M)
         k_BhwMC, v_BhwMC = kv_BhwMC.chunk(2, dim=-1)
         bias_KNM = self.relative_position_bias_table[index_NM].permute(2, 0, 1)
         out_BhwNC = self.proj(attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, None))
-        x = x_BHWC + reverse(out_BhwNC, self.window_size)
+        x = _without(x_BHWC, above, below) + reverse(out_BhwNC, M)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
+
+
+def _without(x: Tensor, first: int, last: int) -> Tensor:
+    """All but so many along the second axis; where all are left no view is made, whose gradient would be a copy."""
+    return x[:, first : x.shape[1] - last] if first or last else x
 
 
 class ResidualGroup(nn.Module):

@@ -74,15 +74,26 @@ class HAT(nn.Module):
         added to the result in that one, which the result has, too. The output is about [0, 1], not clamped.
         Raises InputError if the number of channels is another, or H or W is no multiple of window_size.
         """
-        self._check(x_BCHW)
+        self.check(x_BCHW)
+        shallow = self.conv_first(self.centred(x_BCHW))
+        return self.reconstruct(shallow + self._body(shallow), x_BCHW.dtype)
+
+    def centred(self, x_BCHW: Tensor) -> Tensor:
+        """An image as the first convolution takes it: without the mean, in the weights' dtype, channels last."""
+        x = (x_BCHW - self._mean(x_BCHW)) * self.config.img_range
+        return x.to(self.conv_first.weight.dtype).contiguous(memory_format=torch.channels_last)
+
+    def reconstruct(self, features_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
+        """From shallow and deep features to the enlarged image, in `dtype`."""
+        x = self.conv_last(self.upsample(self.conv_before_upsample(features_BCHW))).to(dtype)
+        out: Tensor = x / self.config.img_range + self._mean(x)
+        return out
+
+    def _mean(self, x_BCHW: Tensor) -> Tensor:
+        """The mean for an image of that dtype: (1, in_chans, 1, 1)."""
         # Not a buffer, which would be cast with the weights. In float32 at first, as in the released network.
         mean_C = torch.tensor(self.config.mean, dtype=torch.float32, device=x_BCHW.device)
-        mean = mean_C.to(x_BCHW.dtype).view(1, -1, 1, 1)
-        x = ((x_BCHW - mean) * self.config.img_range).to(self.conv_first.weight.dtype)
-        shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
-        x = self.conv_last(self.upsample(self.conv_before_upsample(shallow + self._body(shallow))))
-        out: Tensor = x.to(x_BCHW.dtype) / self.config.img_range + mean
-        return out
+        return mean_C.to(x_BCHW.dtype).view(1, -1, 1, 1)
 
     def _body(self, x_BCHW: Tensor) -> Tensor:
         x = self.patch_embed.norm(x_BCHW.permute(0, 2, 3, 1))
@@ -97,7 +108,8 @@ class HAT(nn.Module):
         out: Tensor = self.conv_after_body(self.norm(x).permute(0, 3, 1, 2))
         return out
 
-    def _check(self, x_BCHW: Tensor) -> None:
+    def check(self, x_BCHW: Tensor) -> None:
+        """Raise InputError if the network does not take this input."""
         config = self.config
         if x_BCHW.dim() != 4 or x_BCHW.shape[1] != config.in_chans:
             raise InputError(

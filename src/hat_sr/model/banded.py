@@ -1,0 +1,156 @@
+"""The same network in bands of rows, without gradients: memory for a few feature maps and one band, whatever the size.
+
+`HAT.forward` holds a dozen maps at once where a block's inner ones are widest. Here whole maps are kept only where the
+next step needs other rows of them: the shallow features, the input of a group, its working map, and one more. All else
+is made for one band of rows at a time. What looks beyond the band gets what it needs, so that the result is that of
+`forward` up to rounding:
+
+- windows do not reach beyond their own rows; shifted ones have bands of their own, the last of which wraps round;
+- overlapping windows reach into the windows above and below;
+- a convolution reaches one row up and down: bands are read with as many rows more as convolutions follow each other;
+- channel attention's mean is over the whole image: CAB's map is made first, and kept.
+
+Layout in names: B batch, H W, C channels.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from hat_sr.errors import InputError
+from hat_sr.model.blocks import CAB, HAB, OCAB, RHAG, apply_channels_last
+from hat_sr.model.hat import HAT
+
+RECONSTRUCTION_REACH = 4
+"""Low-resolution rows that the network's end reaches up and down: three convolutions at this size, those at twice,
+four and eight times it, and the last one, are less than four rows together."""
+
+Rows = tuple[int, int]
+"""Of a band: the first, and the one after the last."""
+
+
+@torch.no_grad()
+def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int) -> Tensor:
+    """What `model(x_BCHW)` gives, up to rounding, made in bands of `num_rows` rows, a multiple of window_size.
+
+    x_BCHW: as for `HAT.forward`, whose errors it raises; InputError for another number of rows. No gradients, and no
+    drop path: for a network in eval mode.
+    """
+    window_size = model.config.window_size
+    if num_rows < window_size or num_rows % window_size:
+        raise InputError(f"num_rows {num_rows} must be a multiple of window_size {window_size}")
+    model.check(x_BCHW)
+    centred = model.centred(x_BCHW)
+    B, _, H, W = centred.shape
+    bands = [(start, min(start + num_rows, H)) for start in range(0, H, num_rows)]
+    shallow = centred.new_empty(B, H, W, model.config.embed_dim)
+    for band in bands:
+        shallow[:, slice(*band)] = _convolved(model.conv_first, centred.permute(0, 2, 3, 1), band, reach=1)
+    x = torch.empty_like(shallow)
+    for band in bands:
+        x[:, slice(*band)] = model.patch_embed.norm(shallow[:, slice(*band)])
+    for layer in model.layers:
+        _group(cast(RHAG, layer), x, model, bands)
+    out = x_BCHW.new_empty(*x_BCHW.shape[:2], *(side * model.config.upscale for side in x_BCHW.shape[2:]))
+    for band in bands:
+        _end(model, x, shallow, band, out)
+    return out
+
+
+def _group(layer: RHAG, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> None:
+    """An RHAG; its result takes the place of its input."""
+    inner = x_BHWC.clone()
+    for block in layer.residual_group.blocks:
+        _hybrid_block(cast(HAB, block), inner, model, bands)
+    if layer.residual_group.overlap_attn is not None:
+        inner = _overlapping_block(layer.residual_group.overlap_attn, inner, model, bands)
+    for band in bands:
+        x_BHWC[:, slice(*band)] += _convolved(layer.conv, inner, band, reach=1)
+
+
+def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> None:
+    """A HAB; its result takes the place of its input."""
+    cab = None if block.conv_block is None else _cab(block, block.conv_block, x_BHWC, bands)
+    shift, height = block.attn.shift_size, x_BHWC.shape[1]
+    _, right, _ = model.shift_masks
+    for start, stop in bands:
+        wraps = shift and stop == height
+        masks = model.shift_masks if wraps else torch.stack([torch.zeros_like(right), right, right])
+        rows = _take(x_BHWC, start + shift, stop + shift)
+        norm = block.norm1(rows)
+        attended = block.attn.in_windows(norm.roll(-shift, 2), model.relative_position_index_SA, masks)
+        rows = rows + attended.roll(shift, 2)
+        if cab is not None:
+            rows = torch.add(rows, _take(cab, start + shift, stop + shift), alpha=block.conv_scale)
+        rows = rows + block.mlp(block.norm2(rows))
+        _put(x_BHWC, start + shift, rows)
+
+
+def _cab(block: HAB, cab: CAB, x_BHWC: Tensor, bands: list[Rows]) -> Tensor:
+    """CAB's map, whole: its channels' weights need the mean of all rows."""
+    out = torch.empty_like(x_BHWC)
+    for band in bands:
+        out[:, slice(*band)] = _convolved(cab.convolutions, x_BHWC, band, reach=2, before=block.norm1)
+    if cab.attention is not None:
+        sums = [out[:, slice(*band)].sum((1, 2), dtype=torch.promote_types(out.dtype, torch.float32)) for band in bands]
+        mean_BC = torch.stack(sums).sum(0) / (out.shape[1] * out.shape[2])
+        weight_BC11 = cab.attention.weights(mean_BC.to(out.dtype)[..., None, None])
+        for band in bands:
+            out[:, slice(*band)] *= weight_BC11.permute(0, 2, 3, 1)
+    return out
+
+
+def _overlapping_block(block: OCAB, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> Tensor:
+    """An OCAB; its result is a new map, since the rows above are read again by the next band."""
+    out, window_size = torch.empty_like(x_BHWC), block.window_size
+    overlap = (block.overlap_window_size - window_size) // 2
+    reach = -(-overlap // window_size) * window_size
+    for start, stop in bands:
+        above, below = min(reach, start), min(reach, x_BHWC.shape[1] - stop)
+        out[:, start:stop] = block.rows(
+            x_BHWC[:, start - above : stop + below], model.relative_position_index_OCA, above=above, below=below
+        )
+    return out
+
+
+def _end(model: HAT, x_BHWC: Tensor, shallow_BHWC: Tensor, band: Rows, out_BCHW: Tensor) -> None:
+    """From the body's map to the band's rows of the result."""
+    start, stop = band
+    top, bottom = max(start - RECONSTRUCTION_REACH, 0), min(stop + RECONSTRUCTION_REACH, x_BHWC.shape[1])
+    deep = apply_channels_last(model.conv_after_body, model.norm(x_BHWC[:, top:bottom]))
+    features = (shallow_BHWC[:, top:bottom] + deep).permute(0, 3, 1, 2)
+    rows = model.reconstruct(features, out_BCHW.dtype)
+    scale = model.config.upscale
+    out_BCHW[:, :, start * scale : stop * scale] = rows[:, :, (start - top) * scale : (stop - top) * scale]
+
+
+def _convolved(
+    module: nn.Module,
+    x_BHWC: Tensor,
+    band: Rows,
+    *,
+    reach: int,
+    before: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
+    """The band's rows of module(before(x)): a BCHW module of convolutions that reach so many rows up and down."""
+    start, stop = band
+    top, bottom = max(start - reach, 0), min(stop + reach, x_BHWC.shape[1])
+    out = apply_channels_last(module, before(x_BHWC[:, top:bottom]))
+    return out[:, start - top : stop - top]
+
+
+def _take(x_BHWC: Tensor, start: int, stop: int) -> Tensor:
+    """Rows [start, stop); those beyond the last are the first ones again."""
+    height = x_BHWC.shape[1]
+    if stop <= height:
+        return x_BHWC[:, start:stop]
+    return torch.cat([x_BHWC[:, start:], x_BHWC[:, : stop - height]], dim=1)
+
+
+def _put(x_BHWC: Tensor, start: int, rows_BHWC: Tensor) -> None:
+    """Put rows where `_take` took them."""
+    num_before = min(x_BHWC.shape[1] - start, rows_BHWC.shape[1])
+    x_BHWC[:, start : start + num_before] = rows_BHWC[:, :num_before]
+    x_BHWC[:, : rows_BHWC.shape[1] - num_before] = rows_BHWC[:, num_before:]
