@@ -2,25 +2,62 @@ import pytest
 import torch
 
 from hat_sr.inference import memory
-from hat_sr.inference.memory import bytes_per_pixel, installed_memory, is_out_of_memory, largest_square, memory_budget
-from hat_sr.model.config import PRESETS
+from hat_sr.inference.memory import (
+    forward_bytes,
+    installed_memory,
+    is_out_of_memory,
+    largest_band,
+    largest_square,
+    memory_budget,
+)
+from hat_sr.model.config import PRESETS, HATConfig
 
 HAT_X4 = PRESETS["HAT-x4"]
+XS = HATConfig(upscale=4, embed_dim=64, depths=(2, 2), num_heads=(1, 1), window_size=8, compress_ratio=2, num_feat=32)
 
 
-def test_estimate_is_above_what_was_measured_and_not_far():
-    # Peak resident size of the published HAT ×4 in float32 at 256×256: 875 MB over the weights.
-    estimate = bytes_per_pixel(HAT_X4, torch.float32) * 256 * 256
-    assert 875e6 < estimate < 1.5 * 875e6
-    assert bytes_per_pixel(HAT_X4, torch.float16) == bytes_per_pixel(HAT_X4, torch.float32) // 2
+MIB = 2**20
+MEASURED = [
+    # network, height, width, rows of a band, dtype, MiB: peak resident size over the weights (docs/LOG.md, 2026-11-25)
+    (XS, 256, 256, 16, torch.float32, 119),
+    (XS, 256, 256, 64, torch.float32, 195),
+    (XS, 256, 512, 32, torch.float32, 239),
+    (XS, 512, 512, 16, torch.float32, 399),
+    (XS, 512, 512, 32, torch.bfloat16, 192),
+    (HAT_X4, 128, 256, 32, torch.float32, 279),
+    (HAT_X4, 128, 256, 32, torch.bfloat16, 145),
+]
 
 
-@pytest.mark.parametrize("budget", [10**7, 10**9, 12_345_678_901])
+@pytest.mark.parametrize(("config", "height", "width", "rows", "dtype", "mib"), MEASURED)
+def test_estimate_is_near_what_was_measured(config, height, width, rows, dtype, mib):
+    assert 0.9 * mib < forward_bytes(config, dtype, height, width, rows) / MIB < 1.3 * mib
+
+
+def test_no_term_grows_faster_than_the_image():
+    small, large = (forward_bytes(HAT_X4, torch.float32, 16 * n, 16 * n, 16) for n in (40, 400))
+    assert large < 100 * small
+
+
+def test_a_band_is_as_large_as_is_of_use():
+    assert largest_band(HAT_X4, torch.float32, 4000, 256, 10**13) == 256
+    assert largest_band(HAT_X4, torch.float32, 4000, 30000, 10**13) == 4 * 16
+
+
+def test_a_band_is_smaller_where_memory_is_short():
+    size = (4000, 4000)
+    for num_windows in (4, 2, 1):
+        budget = forward_bytes(HAT_X4, torch.float32, *size, 16 * num_windows)
+        assert largest_band(HAT_X4, torch.float32, *size, budget) == 16 * num_windows
+    assert largest_band(HAT_X4, torch.float32, *size, budget - 1) is None
+
+
+@pytest.mark.parametrize("budget", [10**8, 10**9, 12_345_678_901])
 def test_largest_square_fits_and_the_next_does_not(budget):
     side = largest_square(HAT_X4, torch.float32, budget)
-    each = bytes_per_pixel(HAT_X4, torch.float32)
     assert side % 16 == 0
-    assert side**2 * each <= budget < (side + 16) ** 2 * each
+    at, beyond = (forward_bytes(HAT_X4, torch.float32, x, x, 16) for x in (side, side + 16))
+    assert at <= budget < beyond
 
 
 def test_no_budget_is_no_square():

@@ -8,14 +8,16 @@ from hat_sr.errors import ConfigError, InputError
 from hat_sr.inference import upscaler as module
 from hat_sr.inference.device import find_device, find_dtype
 from hat_sr.inference.ensemble import self_ensemble
+from hat_sr.inference.memory import forward_bytes
 from hat_sr.inference.pad import padded
 from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.banded import forward_in_bands
 from hat_sr.model.config import HATConfig
 from inference.doubles import random_image, tiny_hat
 
 
 class Double(nn.Module):
-    """Nearest neighbour ×2 with a HAT's config; refuses more than `limit` pixels, and overflows in half precision."""
+    """Nearest neighbour ×2 with a HAT's config; refuses bands above `limit` pixels, and overflows in half precision."""
 
     def __init__(self, *, limit: int = 10**9, gain: float = 1.0) -> None:
         super().__init__()
@@ -25,11 +27,24 @@ class Double(nn.Module):
         self.shapes: list[tuple[int, ...]] = []
         self.eval()
 
-    def forward(self, x):
-        self.shapes.append(tuple(x.shape))
-        if x.shape[-1] * x.shape[-2] > self.limit:
+    def in_bands(self, x, num_rows):
+        self.shapes.append((*x.shape, num_rows))
+        if x.shape[-1] * min(x.shape[-2], num_rows) > self.limit:
             raise torch.OutOfMemoryError("out of memory")
+        x = x.to(self.gain.dtype)
         return (x * self.gain / self.gain).repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+@pytest.fixture(autouse=True)
+def bands(monkeypatch):
+    """The double has bands of its own."""
+
+    def run(model, x, *, num_rows):
+        if isinstance(model, Double):
+            return model.in_bands(x, num_rows)
+        return forward_in_bands(model, x, num_rows=num_rows)
+
+    monkeypatch.setattr(module, "forward_in_bands", run)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +59,17 @@ def test_any_size_whole(model, size):
     assert out.shape == (2, 3, 2 * size[0], 2 * size[1])
     assert out.dtype == torch.float32
     with torch.no_grad():
-        assert torch.equal(out, padded(model, multiple=4, scale=2)(x))
+        torch.testing.assert_close(out, padded(model, multiple=4, scale=2)(x), rtol=0, atol=1e-5)
+
+
+def test_bands_are_planned_and_change_nothing(model, monkeypatch):
+    x = random_image(1, 3, 40, 30)
+    upscaler, wanted = Upscaler(model, device="cpu"), Upscaler(model, device="cpu")(x)
+    assert upscaler.plan(40, 30).band_rows > 40
+    needed = forward_bytes(model.config, torch.float32, 40, 30, 4) + 4 * 3 * 40 * 30 * 4
+    monkeypatch.setattr(module, "memory_budget", lambda _: needed)
+    assert (upscaler.plan(40, 30).band_rows, upscaler.plan(40, 30).tile_size) == (4, None)
+    torch.testing.assert_close(upscaler(x), wanted, rtol=0, atol=1e-5)
 
 
 def test_tiles_are_close_to_the_whole(model):
@@ -114,11 +139,11 @@ def test_progress_counts_forward_passes(tile, ensemble):
 
 def test_auto_takes_the_whole_image_where_it_fits_and_tiles_where_not(monkeypatch):
     upscaler = Upscaler(Double(), device="cpu")
-    each = module.bytes_per_pixel(upscaler._config, torch.float32) + 4 * 4
-    monkeypatch.setattr(module, "memory_budget", lambda _: 100 * 100 * each)
+    needed = forward_bytes(upscaler._config, torch.float32, 100, 100, 4) + 4 * 4 * 100 * 100
+    monkeypatch.setattr(module, "memory_budget", lambda _: needed)
     assert upscaler.plan(100, 100).tile_size is None
     assert upscaler.plan(100, 101).tile_size == 96
-    assert upscaler.plan(100, 100, batch_size=4).tile_size == 48
+    assert upscaler.plan(100, 100, batch_size=4).tile_size < 60
     monkeypatch.setattr(module, "memory_budget", lambda _: 0)
     assert upscaler.plan(100, 100).tile_size == 24
 
@@ -126,20 +151,23 @@ def test_auto_takes_the_whole_image_where_it_fits_and_tiles_where_not(monkeypatc
 def test_number_of_pixels_is_kept_to():
     double = Double()
     Upscaler(double, tile=47, device="cpu")(random_image(1, 1, 90, 90))
-    assert max(max(shape[2:]) for shape in double.shapes) <= 44
+    assert max(max(shape[2:4]) for shape in double.shapes) <= 44
 
 
-def test_out_of_memory_takes_smaller_tiles(caplog):
-    double = Double(limit=40 * 40)
+@pytest.mark.parametrize(("limit", "with_tiles"), [(1000, False), (200, True)])
+def test_out_of_memory_takes_smaller_bands_and_then_tiles(caplog, limit, with_tiles):
+    double = Double(limit=limit)
     x = random_image(1, 1, 100, 80)
     with caplog.at_level(logging.WARNING):
         out = Upscaler(double, device="cpu")(x)
     torch.testing.assert_close(out, x.repeat_interleave(2, -2).repeat_interleave(2, -1))
     assert "out of memory: trying again with" in caplog.text
-    assert double.shapes[0][2:] == (100, 80)
+    assert double.shapes[0][2:4] == (100, 80)
+    assert (double.shapes[-1][2] < 100) == with_tiles
+    assert double.shapes[-1][4] >= 4
 
 
-@pytest.mark.parametrize(("tile", "limit"), [("auto", 10), ("off", 5000), (48, 1000)])
+@pytest.mark.parametrize(("tile", "limit"), [("auto", 10), ("off", 300), (48, 100)])
 def test_out_of_memory_ends_in_a_sentence(tile, limit):
     with pytest.raises(InputError, match="memory ran out on 80×100 pixels"):
         Upscaler(Double(limit=limit), tile=tile, device="cpu")(random_image(1, 1, 100, 80))
@@ -147,7 +175,7 @@ def test_out_of_memory_ends_in_a_sentence(tile, limit):
 
 def test_other_errors_pass_through():
     class Broken(Double):
-        def forward(self, x):
+        def in_bands(self, x, num_rows):
             raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):

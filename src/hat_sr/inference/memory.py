@@ -1,10 +1,12 @@
 """How much memory a forward pass takes, how much there is, and which errors mean that it was not enough."""
 
 import os
+from bisect import bisect_right
 from pathlib import Path
 
 import torch
 
+from hat_sr.model.banded import RECONSTRUCTION_REACH
 from hat_sr.model.config import HATConfig
 
 FALLBACK_BYTES = 4 * 2**30
@@ -14,24 +16,54 @@ _SHARE = 0.7
 """Part of the available memory to plan with: the estimate is rough, and the machine does other work."""
 
 
-def bytes_per_pixel(config: HATConfig, dtype: torch.dtype) -> int:
-    """Peak memory of a forward pass, weights aside, per LR pixel of an image (batch of one).
+PIXELS_PER_BAND = 2**16
+"""LR pixels of a band where memory allows: larger ones are no faster on a CPU, whose caches hold less."""
 
-    The largest moment is either an OCAB, which holds the input, the projections and the overlapping keys and values
-    (each Mo²/M² times the map), or the reconstruction, which holds its widest map before and after the pixel shuffle.
-    The factors were fitted from above to the peak resident size of forward passes in float32 on a CPU, with embed_dim
-    48 and 180, with and without OCAB, upscale 1, 4 and 8, at 128×128 to 512×512.
+WINDOWS_PER_BAND = 4
+"""Rows of windows of a band, at least, where memory allows: an OCAB reads those above and below once more."""
+
+
+def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int, band_rows: int) -> int:
+    """Peak memory of `forward_in_bands`, weights aside, for an image (batch of one, float32) of LR pixels.
+
+    Four maps of the whole image, the image and the result; and of one band the largest moment: an OCAB, which holds the
+    input, the projections and the overlapping keys and values (each Mo²/M² times the map), or the reconstruction, which
+    holds its widest map before and after the pixel shuffle. The band's factors were fitted to the peak resident size of
+    forward passes on a CPU (docs/LOG.md, 2026-11-25).
     """
+    image = config.in_chans * (dtype.itemsize + 4 * config.upscale**2)
+    whole = height * width * (4 * config.embed_dim * dtype.itemsize + image)
     overlap = (config.overlap_window_size / config.window_size) ** 2
-    body = config.embed_dim * (10 + 6.5 * overlap)
-    reconstruction = 2.25 * config.num_feat * config.upscale**2 + 2 * config.embed_dim
-    return int(max(body, reconstruction) * dtype.itemsize)
+    body = min(band_rows + 2 * config.window_size, height) * config.embed_dim * (10 + 5 * overlap)
+    reconstruction = min(band_rows + 2 * RECONSTRUCTION_REACH, height) * (
+        2.25 * config.num_feat * config.upscale**2 + 2 * config.embed_dim
+    )
+    return whole + int(width * max(body, reconstruction) * dtype.itemsize)
+
+
+def largest_band(config: HATConfig, dtype: torch.dtype, height: int, width: int, budget: int) -> int | None:
+    """How many rows a band may have so that the forward pass takes at most `budget` bytes; no more than is of use.
+
+    A multiple of window_size. None if not even one row of windows fits.
+    """
+    num_windows = max(PIXELS_PER_BAND // (width * config.window_size), WINDOWS_PER_BAND)
+    while num_windows:
+        if forward_bytes(config, dtype, height, width, num_windows * config.window_size) <= budget:
+            return num_windows * config.window_size
+        num_windows //= 2
+    return None
 
 
 def largest_square(config: HATConfig, dtype: torch.dtype, budget: int) -> int:
-    """Side, in LR pixels, of the largest square whose forward pass takes `budget` bytes; a multiple of window_size."""
-    side = int((max(budget, 0) / bytes_per_pixel(config, dtype)) ** 0.5)
-    return side // config.window_size * config.window_size
+    """Side, in LR pixels, of the largest square whose forward pass fits into `budget` bytes; a multiple of window_size.
+
+    0 if none does.
+    """
+    window_size = config.window_size
+    sides = range(window_size, 2**20, window_size)
+    return window_size * bisect_right(
+        sides, budget, key=lambda side: forward_bytes(config, dtype, side, side, window_size)
+    )
 
 
 def memory_budget(device: torch.device) -> int:

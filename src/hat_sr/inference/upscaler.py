@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.inference.device import Precision, find_device, find_dtype, prepared
 from hat_sr.inference.ensemble import self_ensemble
-from hat_sr.inference.memory import bytes_per_pixel, is_out_of_memory, largest_square, memory_budget
+from hat_sr.inference.memory import is_out_of_memory, largest_band, largest_square, memory_budget
 from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import plan_axis, smallest_tile_size, tiled
 from hat_sr.inference.upscale import Upscale
+from hat_sr.model.banded import forward_in_bands
 
 if TYPE_CHECKING:
     from hat_sr.model.hat import HAT
@@ -37,6 +39,8 @@ class Plan:
     num_columns: int
     num_views: int
     """8 with self-ensemble, else 1."""
+    band_rows: int
+    """LR rows that are worked on at once; the result does not depend on it."""
 
     @property
     def num_forwards(self) -> int:
@@ -53,9 +57,10 @@ class Upscaler:
     """Runs a HAT on images of any size: padding, tiles if need be, self-ensemble, device and precision.
 
     model: is copied if another device, precision or mode (eval) is needed, and never changed.
-    tile: "auto" runs the image whole if the estimated memory allows, else in the largest tiles that fit, and takes
-        smaller ones if memory runs out all the same; "off" always runs it whole; a number is the largest side of a tile
-        in LR pixels, context included (rounded down to a multiple of window_size).
+    tile: "auto" runs the image whole if the estimated memory allows, in bands of rows, which does not change the
+        result, else in the largest tiles that fit; it takes smaller bands and then smaller tiles if memory runs out all
+        the same. "off" always runs it whole; a number is the largest side of a tile in LR pixels, context included
+        (rounded down to a multiple of window_size).
     precision: "auto" is fp32, except fp16 on CUDA. If a result of fp16 or bf16 is not finite, it and all later ones
         are computed in fp32, with a warning in the log.
     self_ensemble: mean over the eight flips and turns; eight times the work.
@@ -106,10 +111,10 @@ class Upscaler:
 
     def plan(self, height: int, width: int, *, batch_size: int = 1) -> Plan:
         """How an image of this size would be run now: with "auto" the answer depends on the memory that is free."""
-        tile = self._automatic_tile(height, width, batch_size) if self._tile == "auto" else self._tile
-        if tile == "off" or max(height, width) <= tile:
-            return self._plan(None, height, width)
-        return self._plan(tile, height, width)
+        budget = self._budget(height, width, batch_size)
+        tile = self._automatic_tile(height, width, budget) if self._tile == "auto" else self._tile
+        whole = tile == "off" or max(height, width) <= tile
+        return self._plan(None if whole else int(tile), height, width, budget)
 
     def __call__(self, x: Tensor, *, progress: Progress | None = None) -> Tensor:
         """Enlarge a batch of images: (B, in_chans, H, W) float in [0, 1], any size from 1×1, → float32, scale times it.
@@ -130,10 +135,10 @@ class Upscaler:
                 if not is_out_of_memory(error):
                     raise
                 plan = self._smaller(plan, height, width, error)
-            logger.warning("out of memory: trying again with %s", plan)
+            logger.warning("out of memory: trying again with %s, in bands of %d rows", plan, plan.band_rows)
 
     def _run(self, x: Tensor, plan: Plan, progress: Progress | None) -> Tensor:
-        upscale = padded(self._forward, multiple=self._config.window_size, scale=self.scale)
+        upscale = padded(partial(self._forward, plan.band_rows), multiple=self._config.window_size, scale=self.scale)
         if progress is not None:
             upscale = _reported(upscale, plan.num_forwards, progress)
         if plan.tile_size is not None:
@@ -142,36 +147,49 @@ class Upscaler:
             upscale = self_ensemble(upscale)
         return upscale(x)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self._model(x.to(self._device)).to(x)
+    def _forward(self, band_rows: int, x: Tensor) -> Tensor:
+        out = forward_in_bands(self._model, x.to(self._device), num_rows=band_rows).to(x)
         if self._dtype == torch.float32 or out.isfinite().all():
             return out
         logger.warning("the result in %s is not finite: computing in fp32 from here on", self._dtype)
         self._dtype = torch.float32
         self._model = prepared(self._source, self._device, self._dtype)
-        return self._forward(x)
+        return self._forward(band_rows, x)
 
-    def _automatic_tile(self, height: int, width: int, batch_size: int) -> int | Literal["off"]:
+    def _budget(self, height: int, width: int, batch_size: int) -> int:
+        """Bytes for the forward pass of one image of a batch, the result put aside if it is in the same memory."""
         budget = memory_budget(self._device)
         if self._device.type == "cpu":
             budget -= 4 * batch_size * self.in_chans * height * width * self.scale**2
-        budget //= batch_size
-        if height * width * bytes_per_pixel(self._config, self._dtype) <= budget:
+        return budget // batch_size
+
+    def _automatic_tile(self, height: int, width: int, budget: int) -> int | Literal["off"]:
+        if largest_band(self._config, self._dtype, height, width, budget) is not None:
             return "off"
         return max(largest_square(self._config, self._dtype, budget), self._smallest_tile)
 
-    def _plan(self, tile_size: int | None, height: int, width: int) -> Plan:
+    def _plan(self, tile_size: int | None, height: int, width: int, budget: int) -> Plan:
         rows, columns = 1, 1
         if tile_size is not None:
             rows, columns = (len(plan_axis(side, tile_size=tile_size, **self._context)) for side in (height, width))
-        num_views = 8 if self._self_ensemble else 1
-        return Plan(tile_size=tile_size, num_rows=rows, num_columns=columns, num_views=num_views)
+            height, width = min(height, tile_size), min(width, tile_size)
+        return Plan(
+            tile_size=tile_size,
+            num_rows=rows,
+            num_columns=columns,
+            num_views=8 if self._self_ensemble else 1,
+            band_rows=largest_band(self._config, self._dtype, height, width, budget) or self._config.window_size,
+        )
 
     def _smaller(self, plan: Plan, height: int, width: int, error: RuntimeError) -> Plan:
-        """The plan with tiles of half the side."""
-        tile_size = min(plan.tile_size or max(height, width), max(height, width)) // 2
-        tile_size = max(tile_size // self._config.window_size * self._config.window_size, self._smallest_tile)
-        smaller = self._plan(tile_size, height, width)
+        """The plan with bands of half the rows, or else tiles of half the side."""
+        window_size = self._config.window_size
+        largest_side = min(plan.tile_size or max(height, width), max(height, width))
+        band_rows = min(plan.band_rows, largest_side + window_size - 1) // window_size
+        if band_rows > 1:
+            return replace(plan, band_rows=band_rows // 2 * window_size)
+        tile_size = max(largest_side // 2 // window_size * window_size, self._smallest_tile)
+        smaller = self._plan(tile_size, height, width, budget=0)
         if self._tile != "auto" or smaller.num_forwards == plan.num_forwards:
             raise InputError(
                 f"memory ran out on {width}×{height} pixels ({plan}): free some, use tile='auto' or a smaller tile "
