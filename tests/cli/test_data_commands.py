@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from cli.running import run, write_noise
-from hat_sr.cli.data import parse_bytes
-from hat_sr.errors import InputError
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from train.small import make_photos
@@ -163,14 +161,6 @@ def test_preparations_that_cannot_be(photos, monkeypatch, capsys, words, code, s
     assert run(monkeypatch, "data", "prepare", *words) == code
     assert says in capsys.readouterr().err
     assert not (photos.parent / "out").exists()
-
-
-def test_sizes():
-    sizes = {"1000": 1000, "500MB": 500_000_000, "1.5 gb": 1_500_000_000, "2K": 2000}
-    assert {text: parse_bytes(text) for text in sizes} == sizes
-    for text in ("", "MB", "-1", "5 potatoes"):
-        with pytest.raises(InputError, match="is no size"):
-            parse_bytes(text)
 
 
 @pytest.mark.parametrize("command", ["check", "prepare"])

@@ -72,6 +72,15 @@ def test_bands_are_planned_and_change_nothing(model, monkeypatch):
     torch.testing.assert_close(upscaler(x), wanted, rtol=0, atol=1e-5)
 
 
+def test_a_budget_is_kept_to(model):
+    needed = forward_bytes(model.config, torch.float32, 40, 30, 4) + 4 * 3 * 40 * 30 * 4
+    assert Upscaler(model, memory=needed, device="cpu").plan(40, 30).band_rows == 4
+    assert Upscaler(model, memory=needed, device="cpu").plan(40, 30).tile_size is None
+    assert Upscaler(model, memory=needed - 1, device="cpu").plan(40, 30).tile_size is not None
+    with pytest.raises(ConfigError, match="memory 0: a number of bytes"):
+        Upscaler(model, memory=0)
+
+
 def test_tiles_are_close_to_the_whole(model):
     x = random_image(1, 3, 50, 61)
     upscaler = Upscaler(model, tile=36, device="cpu")

@@ -9,7 +9,7 @@ import pytest
 from hat_sr.cli import app
 from hat_sr.model.checkpoint import read_checkpoint, save_model
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import read_source
+from hat_sr.model.zoo import bundled_names, read_source
 from hat_sr.train.loop import train
 from hat_sr.train.recipe import load_recipe
 from train.small import photo, save_png
@@ -68,10 +68,12 @@ def test_three_steps(path, tmp_path):
     assert checkpoint.provenance["title"] == load_recipe(path).provenance["title"]
 
 
-def test_the_bundled_network_is_that_of_its_recipe():
-    """The documentation says that a training can start from it with the recipe's [model]."""
-    (path,) = (path for path in RECIPES if path.stem == "hat-xs-x4")
-    assert read_source("hat-xs-x4").config == load_recipe(path).model
+@pytest.mark.parametrize("name", bundled_names())
+def test_a_bundled_network_is_that_of_its_recipe(name):
+    """A training can start from it with the recipe's [model], and its card is there."""
+    (path,) = (path for path in RECIPES if path.stem == name)
+    assert read_source(name).config == load_recipe(path).model
+    assert path.parents[1].joinpath(f"src/hat_sr/weights/{name}.md").is_file()
 
 
 @pytest.mark.parametrize("name", ["hat-xs-x4", "hat-x4"])

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from hat_sr.cli.progress import progress_bars
+from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import benchmark as run_benchmark
 from hat_sr.evaluate.dataset import find_datasets
@@ -25,6 +26,7 @@ def benchmark(
     lr: str = "auto",
     jpeg: int | None = None,
     tile: Literal["auto", "off"] | int = "auto",
+    memory: str | None = None,
     precision: Precision = "auto",
     device: str = "auto",
     self_ensemble: Annotated[bool, Parameter(negative="")] = False,
@@ -48,6 +50,8 @@ def benchmark(
         Enlarge the low-resolution images as JPEG files of this quality (1 to 100) give them back.
     tile
         As in hat-sr upscale.
+    memory
+        As in hat-sr upscale.
     precision
         As in hat-sr upscale.
     device
@@ -68,7 +72,10 @@ def benchmark(
         raise ConfigError(
             f"{model} takes {network.config.in_chans} channels: the benchmark is defined for RGB networks"
         )
-    upscaler = Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
+    budget = None if memory is None else parse_bytes(memory)
+    upscaler = Upscaler(
+        network, tile=tile, memory=budget, precision=precision, self_ensemble=self_ensemble, device=device
+    )
     reports = []
     datasets = find_datasets(data, scale, lr=lr, jpeg=jpeg)
     with progress_bars(Console(stderr=True)) as progress:

@@ -1,6 +1,5 @@
 """`hat-sr data check` and `hat-sr data prepare`."""
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from hat_sr.cli.progress import progress_bars
-from hat_sr.errors import ConfigError, InputError
+from hat_sr.cli.sizes import parse_bytes
+from hat_sr.errors import ConfigError
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.check import Alike, Check, check_source, find_alike, find_duplicates
 from hat_sr.train.data.database import LmdbSource
@@ -21,8 +21,6 @@ from hat_sr.train.data.sources import FolderSource, Source
 from hat_sr.train.recipe import load_recipe
 
 data_app = App(name="data", help="Check and prepare training images.")
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @data_app.command
@@ -158,14 +156,6 @@ def prepare(
 def _updating(progress: Progress, task: TaskID) -> Callable[[int, int | None], None]:
     """Shows how many are done, of how many."""
     return lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def parse_bytes(text: str) -> int:
-    """A size such as 500MB, 2GB or 1000000, in bytes. Raises InputError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)B?", text.strip(), flags=re.IGNORECASE)
-    if found is None:
-        raise InputError(f"{text!r} is no size: give bytes, or such as 500MB or 2GB")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def _kind(target: Path) -> Literal["folder", "lmdb", "webdataset"]:

@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID
 
 from hat_sr.cli.jobs import Job, plan_jobs
 from hat_sr.cli.progress import progress_bars
+from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError, HatError
 from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
@@ -34,6 +35,7 @@ def upscale(
     size: str | None = None,
     model: Annotated[str, Parameter(alias="-m")] = AUTO,
     tile: Literal["auto", "off"] | int = "auto",
+    memory: str | None = None,
     precision: Precision = "auto",
     device: str = "auto",
     self_ensemble: Annotated[bool, Parameter(negative="")] = False,
@@ -58,7 +60,11 @@ def upscale(
         A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. auto is the bundled one for the
         scale (×4 with --size), and for JPEG and other files compressed with loss the one for photos if there is one.
     tile
-        Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side.
+        Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
+        which changes the result a little.
+    memory
+        How much to plan with, such as 4GiB: the image runs whole in bands of rows that fit, else in tiles. Default: a
+        share of what is free.
     precision
         auto is fp32, and fp16 on CUDA.
     device
@@ -80,9 +86,13 @@ def upscale(
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one")
     target = None if size is None else parse_size(size)
 
+    budget = None if memory is None else parse_bytes(memory)
+
     def make(name: str) -> Upscaler:
         network = load_model(name)
-        return Upscaler(network, tile=tile, precision=precision, self_ensemble=self_ensemble, device=device)
+        return Upscaler(
+            network, tile=tile, memory=budget, precision=precision, self_ensemble=self_ensemble, device=device
+        )
 
     upscalers = _Upscalers(model, scale or DEFAULT_SCALE, make)
     factor = upscalers.usual.scale if scale is None else scale

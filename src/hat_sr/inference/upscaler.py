@@ -61,6 +61,8 @@ class Upscaler:
         result, else in the largest tiles that fit; it takes smaller bands and then smaller tiles if memory runs out all
         the same. "off" always runs it whole; a number is the largest side of a tile in LR pixels, context included
         (rounded down to a multiple of window_size).
+    memory: bytes to plan with, the result included; None is a share of what is free when it is needed. It is an
+        estimate, and weights and the program itself come on top.
     precision: "auto" is fp32, except fp16 on CUDA. If a result of fp16 or bf16 is not finite, it and all later ones
         are computed in fp32, with a warning in the log.
     self_ensemble: mean over the eight flips and turns; eight times the work.
@@ -74,6 +76,7 @@ class Upscaler:
         model: "HAT",
         *,
         tile: int | Literal["auto", "off"] = "auto",
+        memory: int | None = None,
         precision: Precision = "auto",
         self_ensemble: bool = False,
         device: str | torch.device = "auto",
@@ -83,6 +86,9 @@ class Upscaler:
         self._context = {"tile_pad": 2 * window_size, "blend_size": window_size, "align": window_size}
         self._smallest_tile = smallest_tile_size(**self._context)
         self._tile = self._checked_tile(tile)
+        if memory is not None and memory < 1:
+            raise ConfigError(f"memory {memory}: a number of bytes above 0 is accepted")
+        self._memory = memory
         self._self_ensemble = self_ensemble
         self._device = find_device(device)
         self._dtype = find_dtype(precision, self._device)
@@ -158,7 +164,7 @@ class Upscaler:
 
     def _budget(self, height: int, width: int, batch_size: int) -> int:
         """Bytes for the forward pass of one image of a batch, the result put aside if it is in the same memory."""
-        budget = memory_budget(self._device)
+        budget = memory_budget(self._device) if self._memory is None else self._memory
         if self._device.type == "cpu":
             budget -= 4 * batch_size * self.in_chans * height * width * self.scale**2
         return budget // batch_size
