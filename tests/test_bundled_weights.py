@@ -54,6 +54,7 @@ def test_a_picture_stays_in_its_place(upscaler):
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[10:16, 12:20] = 200
     weight = _enlarged(upscaler, pixels).mean(axis=2)
+    weight[weight < 13] = 0  # half a level of a wide black would count as much as the square
     rows, columns = (np.arange(side) + 0.5 for side in weight.shape)
     assert (weight.sum(axis=1) * rows).sum() / weight.sum() / upscaler.scale == pytest.approx(13, abs=0.05)
     assert (weight.sum(axis=0) * columns).sum() / weight.sum() / upscaler.scale == pytest.approx(16, abs=0.05)
