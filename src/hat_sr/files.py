@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and temporary ones."""
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,17 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+@contextmanager
+def temporary(suffix: str = "") -> Iterator[Path]:
+    """An empty file in the folder for temporary ones, gone after the block. Raises OSError if there cannot be one."""
+    handle, name = tempfile.mkstemp(prefix="hat-sr-", suffix=suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def what_blocks_writing(folder: Path) -> Path | None:

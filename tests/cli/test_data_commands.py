@@ -66,6 +66,9 @@ def test_check_against_a_benchmark(photos, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert f"look like one of 2 images of {tmp_path}/bench: 1" in out
     assert f"{photos}/a.png = {tmp_path}/bench/copy.jpg (their hashes differ in " in out
+    (tmp_path / "bench" / "copy.jpg").write_text("no image")
+    assert run(monkeypatch, *words) == 1
+    assert f"not compared: {tmp_path}/bench/copy.jpg: " in capsys.readouterr().out
 
 
 def test_check_of_a_folder_of_nothing_usable(tmp_path, monkeypatch, capsys):

@@ -39,6 +39,11 @@ def test_no_term_grows_faster_than_the_image():
     assert large < 100 * small
 
 
+def test_sides_are_padded_first():
+    assert forward_bytes(HAT_X4, torch.float32, 1, 2000, 16) == forward_bytes(HAT_X4, torch.float32, 16, 2000, 16)
+    assert forward_bytes(HAT_X4, torch.float32, 2000, 17, 16) == forward_bytes(HAT_X4, torch.float32, 2000, 32, 16)
+
+
 def test_a_band_is_as_large_as_is_of_use():
     assert largest_band(HAT_X4, torch.float32, 4000, 256, 10**13) == 256
     assert largest_band(HAT_X4, torch.float32, 4000, 30000, 10**13) == 4 * 16

@@ -81,6 +81,11 @@ def test_a_budget_is_kept_to(model):
         Upscaler(model, memory=0)
 
 
+def test_an_ensemble_of_a_tall_image_is_planned_for_its_turned_views(model):
+    upscaler = Upscaler(model, self_ensemble=True, memory=10**9, device="cpu")
+    assert upscaler.plan(400, 8) == upscaler.plan(8, 400)
+
+
 def test_tiles_are_close_to_the_whole(model):
     x = random_image(1, 3, 50, 61)
     upscaler = Upscaler(model, tile=36, device="cpu")

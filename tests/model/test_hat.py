@@ -179,6 +179,11 @@ def test_norms_have_an_exact_gradient_in_bfloat16():
         assert (low - exact).norm() < 0.02 * exact.norm()
 
 
+def test_whole_numbers_are_refused():
+    with pytest.raises(InputError, match=r"torch.uint8: convert it to float in \[0, 1\]"):
+        tiny_model()(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
 def test_an_image_finer_than_the_weights_keeps_its_colours(low):
     """The mean goes out and in at the image's own precision: in bfloat16 it would be off by a tenth of a level."""

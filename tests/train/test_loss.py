@@ -27,6 +27,11 @@ def test_charbonnier_has_a_gradient_where_there_is_no_difference():
     assert torch.equal(sr.grad, torch.zeros_like(HR))
 
 
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ConfigError, match="loss 'huber' is not one of l1, charbonnier, mse"):
+        OptimConfig(total_steps=1, loss="huber")
+
+
 def test_a_negative_weight_is_refused():
     with pytest.raises(ConfigError, match="frequency_weight -1"):
         OptimConfig(total_steps=1, frequency_weight=-1)

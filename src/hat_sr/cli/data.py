@@ -33,7 +33,7 @@ def check(
 ) -> int:
     """Read every training image: count them, measure them, name those that cannot be used and those there twice.
 
-    The exit code is 1 if there is any that cannot be used, or that looks like one of those it is checked against.
+    The exit code is 1 if there is any that cannot be used, or compared, or that looks like one it is checked against.
 
     Parameters
     ----------
@@ -61,6 +61,10 @@ def check(
         if (scale is None) != (patch_size is None):
             raise ConfigError("--scale and --patch-size go together: give both, or none")
         sources, root = (SourceConfig(path=str(target), kind=_kind(target)),), Path()
+    others = []
+    if against is not None:  # first: it is small, and may be misspelt
+        benchmark = SourceConfig(path=str(against), kind=_kind(against))
+        others = _read((benchmark,), Path(), scale=1, smallest=1, num_views=8)
     smallest, num_views = (scale or 1) * (patch_size or 1), 0 if against is None else 1
     checks = _read(sources, root, scale=scale or 1, smallest=smallest, num_views=num_views)
     for one in checks:
@@ -72,15 +76,14 @@ def check(
             _say(f"  {' = '.join(names)}")
     alike: list[Alike] = []
     if against is not None:
-        others = _read(
-            (SourceConfig(path=str(against), kind=_kind(against)),), Path(), scale=1, smallest=1, num_views=8
-        )
         alike = find_alike(checks, others)
         num_others = sum(len(one.names) for one in others)
         _say(f"look like one of {num_others} images of {against}: {len(alike) or 'none'}")
         for pair in alike:
             _say(f"  {pair.name} = {pair.other} (their hashes differ in {pair.bits} of 64 bits)")
-    return 1 if alike or any(one.unusable for one in checks) else 0
+        for message in (message for one in others for message in one.unusable):
+            _say(f"  not compared: {message}")
+    return 1 if alike or any(one.unusable for one in (*checks, *others)) else 0
 
 
 def _read(sources: Sequence[SourceConfig], root: Path, *, scale: int, smallest: int, num_views: int) -> list[Check]:

@@ -36,8 +36,8 @@ def models() -> None:
     print("In the package:")
     for name in bundled_names():
         checkpoint = read_source(name)
-        title = checkpoint.provenance.get("title", "")
-        print(f"  {name:36}×{checkpoint.config.upscale}  {checkpoint.num_parameters / 1e6:.2f} M parameters; {title}")
+        title = f"; {checkpoint.provenance['title']}" if "title" in checkpoint.provenance else ""
+        print(f"  {name:36}×{checkpoint.config.upscale}  {checkpoint.num_parameters / 1e6:.2f} M parameters{title}")
     print("\nPublished by HAT's authors (download, then give the path of the .pth file):")
     for model in PUBLISHED:
         config = model.config

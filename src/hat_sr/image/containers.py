@@ -74,13 +74,16 @@ def is_whole(path: Path) -> bool:
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether the file is JPEG, or WebP with its picture compressed as a video frame (VP8), not without loss (VP8L)."""
+    """Whether the file is JPEG, or WebP with its picture compressed as a video frame (VP8), not without loss (VP8L).
+
+    A frame of an animation that begins with an alpha channel (ALPH) has such a picture after it.
+    """
     with path.open("rb") as file:
         start = file.read(12)
         if start[:4] != b"RIFF":
             return start[:2] == b"\xff\xd8"
         chunks = ((payload[16:20] if kind == b"ANMF" else kind) for kind, payload in _webp_chunks(file))
-        return next((kind == b"VP8 " for kind in chunks if kind in (b"VP8 ", b"VP8L")), False)
+        return next((kind != b"VP8L" for kind in chunks if kind in (b"VP8 ", b"VP8L", b"ALPH")), False)
 
 
 def without_gain_map(source: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
 """What a JPEG file makes of a picture, for training and scoring on what people have."""
 
-import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from hat_sr.errors import ImageError, InputError
+from hat_sr.files import temporary
 
 Subsampling = Literal["4:4:4", "4:2:0"]
 """Colour as fine as brightness, or at half of its width and height, as cameras and most programs write it."""
+
+
+_ROOM_BESIDE = 1 << 16
 
 
 def through_jpeg(image_CHW: Tensor, *, quality: int, subsampling: Subsampling = "4:2:0") -> Tensor:
@@ -31,19 +35,24 @@ def through_jpeg(image_CHW: Tensor, *, quality: int, subsampling: Subsampling = 
     spec.attribute("compression", f"jpeg:{quality}")
     spec.attribute("jpeg:subsampling", subsampling)
     # OpenImageIO writes and reads nothing but files from Python.
-    handle, path = tempfile.mkstemp(prefix="hat-sr-", suffix=".jpg")
-    os.close(handle)
     try:
-        output = oiio.ImageOutput.create(path)
-        pixels = np.ascontiguousarray(image_CHW.permute(1, 2, 0).numpy())
-        if output is None or not (output.open(path, spec) and output.write_image(pixels) and output.close()):
-            reason = oiio.geterror() if output is None else output.geterror()
-            raise ImageError(f"{path}: cannot be written ({reason}): set TMPDIR to a folder with room")
-        opened = oiio.ImageInput.open(path)
-        if opened is None:
-            raise ImageError(f"{path}: cannot be read again ({oiio.geterror()}): set TMPDIR to a folder with room")
-        decoded = np.asarray(opened.read_image(oiio.UINT8))
-        opened.close()
-    finally:
-        Path(path).unlink()
-    return torch.from_numpy(decoded).permute(2, 0, 1)
+        with temporary(".jpg") as path:
+            if shutil.disk_usage(path).free < 2 * image_CHW.numel() + _ROOM_BESIDE:  # libjpeg would end the process
+                raise ImageError(f"{path}: no room there: set TMPDIR to a folder with some")
+            return _written_and_read(path, spec, image_CHW)
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise ImageError(f"{folder}: {error.strerror}: set TMPDIR to a folder that can be written to") from error
+
+
+def _written_and_read(path: Path, spec: oiio.ImageSpec, image_CHW: Tensor) -> Tensor:
+    output = oiio.ImageOutput.create(str(path))
+    pixels = np.ascontiguousarray(image_CHW.permute(1, 2, 0).numpy())
+    if output is None or not (output.open(str(path), spec) and output.write_image(pixels) and output.close()):
+        raise ImageError(f"{path}: cannot be written ({oiio.geterror() if output is None else output.geterror()})")
+    opened = oiio.ImageInput.open(str(path))
+    decoded = None if opened is None else opened.read_image(oiio.UINT8)
+    if opened is None or decoded is None:
+        raise ImageError(f"{path}: cannot be read again ({oiio.geterror() if opened is None else opened.geterror()})")
+    opened.close()
+    return torch.from_numpy(np.asarray(decoded)).permute(2, 0, 1)

@@ -16,15 +16,15 @@ _SHARE = 0.7
 """Part of the available memory to plan with: the estimate is rough, and the machine does other work."""
 
 
-PIXELS_PER_BAND = 2**16
+_PIXELS_PER_BAND = 2**16
 """LR pixels of a band where memory allows: larger ones are no faster on a CPU, whose caches hold less."""
 
-WINDOWS_PER_BAND = 4
+_WINDOWS_PER_BAND = 4
 """Rows of windows of a band, at least, where memory allows: an OCAB reads those above and below once more."""
 
 
 def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int, band_rows: int) -> int:
-    """Peak memory of `forward_in_bands`, weights aside, for an image (batch of one, float32) of LR pixels.
+    """Peak memory of `forward_in_bands`, weights aside, for one float32 image of so many LR pixels, padded first.
 
     Four maps of the whole image, the image and the result; and of one band the largest moment: an OCAB, which holds the
     input, the projections and the overlapping keys and values (each Mo²/M² times the map), or the reconstruction, which
@@ -32,9 +32,10 @@ def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int
     forward passes on a CPU (docs/LOG.md, 2026-11-25).
     """
     image = config.in_chans * (dtype.itemsize + 4 * config.upscale**2)
+    height, width = (-(-side // config.window_size) * config.window_size for side in (height, width))  # padded
     whole = height * width * (4 * config.embed_dim * dtype.itemsize + image)
     overlap = (config.overlap_window_size / config.window_size) ** 2
-    body = min(band_rows + 2 * config.window_size, height) * config.embed_dim * (10 + 5 * overlap)
+    body = min(band_rows + 2 * config.window_size, height) * config.embed_dim * (11 + 5.5 * overlap)
     reconstruction = min(band_rows + 2 * RECONSTRUCTION_REACH, height) * (
         2.25 * config.num_feat * config.upscale**2 + 2 * config.embed_dim
     )
@@ -46,7 +47,7 @@ def largest_band(config: HATConfig, dtype: torch.dtype, height: int, width: int,
 
     A multiple of window_size. None if not even one row of windows fits.
     """
-    num_windows = max(PIXELS_PER_BAND // (width * config.window_size), WINDOWS_PER_BAND)
+    num_windows = max(_PIXELS_PER_BAND // (width * config.window_size), _WINDOWS_PER_BAND)
     while num_windows:
         if forward_bytes(config, dtype, height, width, num_windows * config.window_size) <= budget:
             return num_windows * config.window_size

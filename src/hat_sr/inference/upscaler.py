@@ -56,7 +56,8 @@ class Plan:
 class Upscaler:
     """Runs a HAT on images of any size: padding, tiles if need be, self-ensemble, device and precision.
 
-    model: is copied if another device, precision or mode (eval) is needed, and never changed.
+    model: is copied if another device, precision or mode (eval) is needed, and never changed. Its parts are run band by
+        band: what wraps it, such as torch.compile, is not called.
     tile: "auto" runs the image whole if the estimated memory allows, in bands of rows, which does not change the
         result, else in the largest tiles that fit; it takes smaller bands and then smaller tiles if memory runs out all
         the same. "off" always runs it whole; a number is the largest side of a tile in LR pixels, context included
@@ -126,7 +127,7 @@ class Upscaler:
         """Enlarge a batch of images: (B, in_chans, H, W) float in [0, 1], any size from 1×1, → float32, scale times it.
 
         The result is on the input's device and may leave [0, 1] a little. progress: see Progress; it starts again
-        from 1, with another total, when memory ran out and smaller tiles are taken.
+        from 1 when memory ran out, with another total if smaller tiles are taken.
         Raises InputError for another shape or dtype, and when memory runs out and tiles cannot be smaller.
         """
         self._check_input(x)
@@ -163,14 +164,16 @@ class Upscaler:
         return self._forward(band_rows, x)
 
     def _budget(self, height: int, width: int, batch_size: int) -> int:
-        """Bytes for the forward pass of one image of a batch, the result put aside if it is in the same memory."""
+        """Bytes for the forward pass of one image of a batch; put aside are results that are made of several."""
         budget = memory_budget(self._device) if self._memory is None else self._memory
         if self._device.type == "cpu":
-            budget -= 4 * batch_size * self.in_chans * height * width * self.scale**2
+            # The ensemble holds a sum, two results and one turned back; tiles are put into one more.
+            num_results = 4 if self._self_ensemble else 1
+            budget -= num_results * 4 * batch_size * self.in_chans * height * width * self.scale**2
         return budget // batch_size
 
     def _automatic_tile(self, height: int, width: int, budget: int) -> int | Literal["off"]:
-        if largest_band(self._config, self._dtype, height, width, budget) is not None:
+        if self._band_rows(height, width, budget) is not None:
             return "off"
         return max(largest_square(self._config, self._dtype, budget), self._smallest_tile)
 
@@ -184,16 +187,23 @@ class Upscaler:
             num_rows=rows,
             num_columns=columns,
             num_views=8 if self._self_ensemble else 1,
-            band_rows=largest_band(self._config, self._dtype, height, width, budget) or self._config.window_size,
+            band_rows=self._band_rows(height, width, budget) or self._config.window_size,
         )
+
+    def _band_rows(self, height: int, width: int, budget: int) -> int | None:
+        """How many rows fit; for an ensemble in either orientation, and the wider one is the larger band."""
+        if self._self_ensemble:
+            height, width = sorted((height, width))
+        return largest_band(self._config, self._dtype, height, width, budget)
 
     def _smaller(self, plan: Plan, height: int, width: int, error: RuntimeError) -> Plan:
         """The plan with bands of half the rows, or else tiles of half the side."""
         window_size = self._config.window_size
         largest_side = min(plan.tile_size or max(height, width), max(height, width))
-        band_rows = min(plan.band_rows, largest_side + window_size - 1) // window_size
-        if band_rows > 1:
-            return replace(plan, band_rows=band_rows // 2 * window_size)
+        num_rows = largest_side if self._self_ensemble else min(largest_side, height)
+        num_windows = min(plan.band_rows, num_rows + window_size - 1) // window_size
+        if num_windows > 1:
+            return replace(plan, band_rows=num_windows // 2 * window_size)
         tile_size = max(largest_side // 2 // window_size * window_size, self._smallest_tile)
         smaller = self._plan(tile_size, height, width, budget=0)
         if self._tile != "auto" or smaller.num_forwards == plan.num_forwards:

@@ -70,9 +70,10 @@ class HAT(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge a batch of images: (B, in_chans, H, W) in [0, 1] → (B, in_chans, upscale·H, upscale·W).
 
-        The input has the device and dtype of the weights; or a higher dtype: then the mean is taken from the image and
-        added to the result in that one, which the result has, too. The output is about [0, 1], not clamped.
-        Raises InputError if the number of channels is another, or H or W is no multiple of window_size.
+        The input has the device of the weights, and their dtype or another floating one: the mean is taken from the
+        image and added to the result in that one, which the result has, too. The output is about [0, 1], not clamped.
+        Raises InputError if it is not floating, the number of channels is another, or H or W is no multiple of
+        window_size.
         """
         self.check(x_BCHW)
         shallow = self.conv_first(self.centred(x_BCHW))
@@ -111,6 +112,8 @@ class HAT(nn.Module):
     def check(self, x_BCHW: Tensor) -> None:
         """Raise InputError if the network does not take this input."""
         config = self.config
+        if not x_BCHW.is_floating_point():
+            raise InputError(f"the input is {x_BCHW.dtype}: convert it to float in [0, 1] first")
         if x_BCHW.dim() != 4 or x_BCHW.shape[1] != config.in_chans:
             raise InputError(
                 f"the input has the shape {tuple(x_BCHW.shape)}: this network takes (B, {config.in_chans}, H, W)"

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from hat_sr.errors import ConfigError
 from hat_sr.model.config import UPSCALES, HATConfig
@@ -180,6 +180,8 @@ class OptimConfig:
             raise ConfigError(f"optim.accumulate {self.accumulate} must be at least 1")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(f"optim.clip_norm {self.clip_norm} must be above 0")
+        if self.loss not in get_args(LossName):
+            raise ConfigError(f"optim.loss {self.loss!r} is not one of {', '.join(get_args(LossName))}")
         if not 0 <= self.frequency_weight < math.inf:
             raise ConfigError(f"optim.frequency_weight {self.frequency_weight} must not be negative")
         if not self.largest_loss > 0:
@@ -197,6 +199,8 @@ class LogConfig:
     validate_every: int = 2000
     validation_folder: str | None = None
     """A benchmark folder, scored with the averaged weights; None validates on nothing."""
+    validation_jpeg: int | None = None
+    """Quality of JPEG that its low-resolution images go through first, for a training on degraded ones."""
     num_pictures: int = 4
     """Of how many images of the validation folder the result is written as a picture."""
     tensorboard: bool = False
@@ -206,6 +210,8 @@ class LogConfig:
         for name, least in (("report_every", 1), ("save_every", 1), ("validate_every", 1), ("num_pictures", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"log.{name} {getattr(self, name)} must be at least {least}")
+        if self.validation_jpeg is not None and not 1 <= self.validation_jpeg <= 100:
+            raise ConfigError(f"log.validation_jpeg {self.validation_jpeg} must be a quality from 1 to 100")
 
 
 @dataclass(frozen=True, kw_only=True)

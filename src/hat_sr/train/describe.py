@@ -55,6 +55,8 @@ def describe(recipe: Recipe, folder: Path) -> list[str]:
         ),
         f"batch      {data.batch_size} patches of {data.patch_size}×{data.patch_size} low-resolution pixels"
         + (f", in {optim.accumulate} parts" if optim.accumulate > 1 else ""),
+        *([f"degraded   {data.degradation}"] if data.degradation is not None else []),
+        f"loss       {optim.loss}" + (f" and {optim.frequency_weight} × frequencies" if optim.frequency_weight else ""),
         f"steps      {optim.total_steps:,}, which is {samples:,} patches",
         f"time       about {_hours(seconds * data.batch_size * left / processes.size)} for the {left:,} steps to do, "
         "by the time of one patch here",

@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 
 from hat_sr.errors import TrainingError
 from hat_sr.inference.device import find_device
+from hat_sr.model.hat import HAT
 
 TIMEOUT = timedelta(hours=6)
 """How long a process waits for the others. All but the first wait through a validation; a process that ends is noticed
@@ -86,12 +87,16 @@ def shared(network: nn.Module, processes: Processes) -> nn.Module:
 
 def shard(network: nn.Module, dtype: torch.dtype) -> None:
     """Cut a network's weights into one part for each process, group by group (FSDP2); it computes in `dtype`."""
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    # A HAT takes images that are finer than its weights, and casts them itself.
+    policy, whole_policy = (
+        MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=cast)
+        for cast in (True, not isinstance(network, HAT))
+    )
     for module in network.children():
         if isinstance(module, nn.ModuleList):
             for group in module:
                 fully_shard(group, mp_policy=policy)
-    fully_shard(network, mp_policy=policy)
+    fully_shard(network, mp_policy=whole_policy)
 
 
 def without_exchange(running: nn.Module, *, when: bool) -> AbstractContextManager[None]:

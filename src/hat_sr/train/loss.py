@@ -7,7 +7,7 @@ from torch import Tensor
 from hat_sr.train.config import LossName
 
 CHARBONNIER_EPSILON = 1e-3
-"""About where the loss turns from squares to absolute values (LapSRN, arXiv 1704.03915, section 3.3)."""
+"""About where the loss turns from squares to absolute values (LapSRN, arXiv 1704.03915)."""
 
 
 def pixel_loss(sr: Tensor, hr: Tensor, name: LossName) -> Tensor:

@@ -29,7 +29,7 @@ def validate(
         last[:] = [network(lr.to(device)).cpu()]
         return last[0]
 
-    for dataset in find_datasets(folder, recipe.upscale):
+    for dataset in find_datasets(folder, recipe.upscale, jpeg=recipe.log.validation_jpeg):
         for result in benchmark(upscale, dataset):
             results.append(result.model)
             if len(pictures) < recipe.log.num_pictures:

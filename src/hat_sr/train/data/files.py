@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, from_numpy
 
 from hat_sr.errors import DataError, ImageError
+from hat_sr.files import temporary
 from hat_sr.image.io import read_image
 
 
@@ -64,15 +65,12 @@ def read_rgb_bytes(data: bytes, name: str) -> Tensor:
     """Read the bytes of such a file, called `name` in messages. Raises ImageError as `read_rgb` does."""
     # OpenImageIO reads nothing but files from Python.
     try:
-        handle, path = tempfile.mkstemp(prefix="hat-sr-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            return read_rgb(Path(path))
-        except ImageError as error:
-            raise ImageError(str(error).replace(path, name)) from None
-        finally:
-            Path(path).unlink()
+        with temporary() as path:
+            path.write_bytes(data)
+            try:
+                return read_rgb(path)
+            except ImageError as error:
+                raise ImageError(str(error).replace(str(path), name)) from None
     except OSError as error:
         raise DataError(
             f"{name} could not be unpacked in {tempfile.gettempdir()} ({error.strerror}): set TMPDIR to a folder "
