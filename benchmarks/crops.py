@@ -2,8 +2,8 @@
 
     python benchmarks/crops.py --data ROOT/Set14 --scale 4 --models hat-xxs-x4 hat-xs-x4 -o docs/pictures/set14.png
 
-The low-resolution images are those that `hat-sr benchmark` would take. Under the picture's rows nothing is written: the
-command prints what is where, with the PSNR (on Y) of each whole image.
+The low-resolution images are those that `hat-sr benchmark` would take. The picture
+has no captions: the command prints what is where, with the PSNR (on Y) of each whole image.
 """
 
 import argparse

@@ -16,8 +16,8 @@ from hat_sr.files import temporary
 Subsampling = Literal["4:4:4", "4:2:0"]
 """Colour as fine as brightness, or at half of its width and height, as cameras and most programs write it."""
 
-
 _ROOM_BESIDE = 1 << 16
+"""Bytes that a file may take beyond its pixels'."""
 
 
 def through_jpeg(image_CHW: Tensor, *, quality: int, subsampling: Subsampling = "4:2:0") -> Tensor:

@@ -15,7 +15,6 @@ FALLBACK_BYTES = 4 * 2**30
 _SHARE = 0.7
 """Part of the available memory to plan with: the estimate is rough, and the machine does other work."""
 
-
 _PIXELS_PER_BAND = 2**16
 """LR pixels of a band where memory allows: larger ones are no faster on a CPU, whose caches hold less."""
 

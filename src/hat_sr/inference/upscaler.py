@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,9 +17,7 @@ from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import plan_axis, smallest_tile_size, tiled
 from hat_sr.inference.upscale import Upscale
 from hat_sr.model.banded import forward_in_bands
-
-if TYPE_CHECKING:
-    from hat_sr.model.hat import HAT
+from hat_sr.model.hat import HAT
 
 __all__ = ["Plan", "Precision", "Progress", "Upscale", "Upscaler"]
 
@@ -74,7 +72,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: "HAT",
+        model: HAT,
         *,
         tile: int | Literal["auto", "off"] = "auto",
         memory: int | None = None,

@@ -80,8 +80,9 @@ def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> 
         masks = model.shift_masks if wraps else torch.stack([torch.zeros_like(right), right, right])
         rows = _take(x_BHWC, start + shift, stop + shift)
         norm = block.norm1(rows)
-        attended = block.attn.in_windows(norm.roll(-shift, 2), model.relative_position_index_SA, masks)
-        rows = rows + attended.roll(shift, 2)
+        shifted = norm.roll(-shift, 2) if shift else norm
+        attended = block.attn.in_windows(shifted, model.relative_position_index_SA, masks)
+        rows = rows + (attended.roll(shift, 2) if shift else attended)
         if cab is not None:
             rows = torch.add(rows, _take(cab, start + shift, stop + shift), alpha=block.conv_scale)
         rows = rows + block.mlp(block.norm2(rows))
