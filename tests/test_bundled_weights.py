@@ -35,14 +35,15 @@ def test_there_is_one():
 def test_a_flat_image_stays_flat(upscaler, name, value):
     """White stays white, black stays black; at most one level off anywhere but at the border, and in the corners."""
     off = _enlarged(upscaler, np.full((32, 40, 3), value, np.uint8)) - value
-    assert abs(off[16:-16, 16:-16].mean()) <= (1 if name.endswith("-photo") else 0.5)
-    off = np.abs(off)
+    smallest, noisy = name.startswith("hat-xxs"), name.endswith("-photo")
     # Noise is cut off at white and black, so a network trained with it takes 254 for a white that was darkened.
-    assert off[16:-16, 16:-16].max() <= (2 if name.endswith("-photo") else 1)
+    assert abs(off[16:-16, 16:-16].mean()) <= (1 if noisy else 0.5)
+    off = np.abs(off)
+    assert off[16:-16, 16:-16].max() <= 1
     for corner in (off[:2, :2], off[:2, -2:], off[-2:, :2], off[-2:, -2:]):
-        assert corner.max() <= 30  # of the smallest networks, which take zeros beyond two edges for a picture
+        assert corner.max() <= (25 if smallest else 10)  # zeros beyond two edges are taken for a picture
         corner[:] = 0
-    assert off.max() <= 6
+    assert off.max() <= (5 if smallest else 4)
 
 
 def test_a_ramp_keeps_its_levels(upscaler):
@@ -60,7 +61,6 @@ def test_a_picture_stays_in_its_place(upscaler):
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[10:16, 12:20] = 200
     weight = _enlarged(upscaler, pixels).mean(axis=2)
-    weight[weight < 13] = 0  # half a level of a wide black would count as much as the square
     rows, columns = (np.arange(side) + 0.5 for side in weight.shape)
     assert (weight.sum(axis=1) * rows).sum() / weight.sum() / upscaler.scale == pytest.approx(13, abs=0.05)
     assert (weight.sum(axis=0) * columns).sum() / weight.sum() / upscaler.scale == pytest.approx(16, abs=0.05)
