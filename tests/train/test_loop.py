@@ -70,10 +70,10 @@ def _train_and_stop(recipe, folder, *, at):
         train(recipe, folder, on_progress=stop)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.5])
-def test_going_on_gives_the_same_weights(root, rate):
+@pytest.mark.parametrize(("rate", "optimizer"), [(0.0, "adam"), (0.5, "adam"), (0.0, "muon")])
+def test_going_on_gives_the_same_weights(root, rate, optimizer):
     """Stopped after step 5, saved at 2 and 4: steps 5 to 8 are done again, as if nothing had happened."""
-    recipe = small_recipe(root, model={"drop_path_rate": rate})
+    recipe = small_recipe(root, model={"drop_path_rate": rate}, optim={"optimizer": optimizer})
     expected = train(recipe, root / "whole")
     _train_and_stop(recipe, root / "run", at=5)
     resumed = train(recipe, root / "run")

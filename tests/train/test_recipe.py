@@ -160,6 +160,7 @@ def test_missing_file(tmp_path):
         ({"log": {"save_every": 0}}, "save_every 0"),
         ({"log": {"report_every": -5}}, "report_every -5"),
         ({"model": {"in_chans": 1}}, "in_chans 1"),
+        ({"optim": {"optimizer": "muon"}, "distribution": "fsdp"}, "'muon' is for"),
     ],
     ids=str,
 )

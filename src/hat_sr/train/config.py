@@ -129,9 +129,12 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The loss, Adam, its learning rate over the steps, and the average of the weights."""
+    """The loss, the optimizer, its learning rate over the steps, and the average of the weights."""
 
     total_steps: int
+    optimizer: Literal["adam", "muon"] = "adam"
+    """"adam" is that of the published trainings; "muon" takes Muon for the matrices of a HAT's body (see
+    hat_sr.train.muon) and Adam for the rest, and does more in a step."""
     loss: LossName = "l1"
     """"l1" is that of the published trainings; "mse" is what PSNR measures, for a last part."""
     frequency_weight: float = 0.0
@@ -164,6 +167,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.total_steps < 1:
             raise ConfigError(f"optim.total_steps {self.total_steps} must be at least 1")
+        if self.optimizer == "muon" and self.weight_decay:
+            raise ConfigError(f"optim.weight_decay {self.weight_decay} is for optim.optimizer 'adam': muon takes 0")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"optim.learning_rate {self.learning_rate} must be above 0")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -256,6 +261,8 @@ class Recipe:
                 f"optim.accumulate {self.optim.accumulate} parts of data.batch_size {self.data.batch_size} samples: a "
                 "part has at least one"
             )
+        if self.optim.optimizer == "muon" and (self.network is not None or self.distribution == "fsdp"):
+            raise ConfigError("optim.optimizer 'muon' is for [model] and distribution 'ddp': take 'adam'")
         if self.network is not None and (self.start != "published" or self.activation_checkpointing):
             raise ConfigError("start 'interpolator' and activation_checkpointing are for [model], not for [network]")
 

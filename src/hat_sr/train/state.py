@@ -32,7 +32,7 @@ from hat_sr.train.distributed import (
     whole_state,
 )
 from hat_sr.train.network import build_network
-from hat_sr.train.optim import learning_rate
+from hat_sr.train.optim import make_optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +75,7 @@ def start_state(recipe: Recipe, processes: Processes, *, resuming: bool = False)
     running = copy.deepcopy(network).to(dtype) if copied else network
     if not sharded:
         running = shared(running, processes)
-    optimizer = Adam(
-        network.parameters(),
-        lr=learning_rate(recipe.optim, 0),
-        betas=recipe.optim.betas,
-        weight_decay=recipe.optim.weight_decay,
-        fused=True,
-    )
+    optimizer = make_optimizer(recipe.optim, network)
     return TrainState(
         recipe=recipe, processes=processes, network=network, running=running, averaged=averaged, optimizer=optimizer
     )
