@@ -32,7 +32,7 @@ RANKS = {
 ONLY = {
     **{
         f"hat_sr.model.{name}": ("torch", "hat_sr.errors", "hat_sr.model")
-        for name in ("config", "window", "attention", "blocks", "hat", "banded", "initialise", "cost")
+        for name in ("config", "window", "attention", "linear", "blocks", "hat", "banded", "initialise", "cost")
     },
     **{f"hat_sr.image.{name}": ("torch", "hat_sr.errors", "hat_sr.image") for name in ("color", "resize")},
     "hat_sr.image.convert": ("torch", "numpy", "hat_sr.errors", "hat_sr.image"),

@@ -88,3 +88,22 @@ def test_masked_weights_are_nothing_but_no_subnormal_numbers():
     assert weights[~masked].min() > 1e-12
     assert weights[masked].max() < 1e-16
     assert weights.min() >= torch.finfo(torch.float32).tiny
+
+
+@pytest.mark.parametrize(("shifted", "num_keys"), [(False, 16), (False, 36), (True, 16)])
+@pytest.mark.parametrize("windows", [1, 4, 100])
+def test_bf16_without_gradients_is_the_equation_rounded(monkeypatch, shifted, num_keys, windows):
+    monkeypatch.setattr(attention, "MATRIX_ELEMENTS", windows * 2 * SIZE**2 * num_keys)
+    inputs = [x.detach().bfloat16() for x in _inputs(num_keys=num_keys)]
+    masks = shift_masks(SIZE, SIZE // 2) if shifted else None
+    expected = _written_out(*(x.double() for x in inputs), None if masks is None else masks.double())
+    out = attend(*inputs, None if masks is None else masks.bfloat16())
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=0.03)
+
+
+def test_bf16_takes_scores_of_any_size():
+    q, k, v, bias = (x.detach().bfloat16() for x in _inputs())
+    out = attend(1000 * q, 1000 * k, v, bias, None)
+    assert out.isfinite().all()
+    assert out.abs().max() <= v.abs().max()

@@ -1,7 +1,8 @@
 """Attention within windows, softmax(QKᵀ/√D + bias)·V, without and with gradients.
 
-Without gradients it is torch's fused attention. With them torch would, on a CPU, fall back to a slow form, because the
-bias needs a gradient too: `_Attention` is that form in few passes, which keeps each matrix once.
+Without gradients it is torch's fused attention, or in bfloat16 on a CPU, where that is slow, `_by_exponentials`. With
+gradients torch would, on a CPU, fall back to a slow form, because the bias needs a gradient too: `_Attention` is that
+form in few passes, which keeps each matrix once.
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, D channels of
 a head; X stands for B·h·w·K.
 """
@@ -14,9 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 MATRIX_ELEMENTS = 2**20
-"""About how many elements of attention matrices are worked on at once in training, at least those of a window: few, so
-that they stay in the processor's cache."""
-
+"""About how many elements of attention matrices are worked on at once, at least those of a window: few, so that they
+stay in the processor's cache."""
 
 FLOOR = 60.0
 """Scores of masked pairs are kept this near to the row's largest in training: e⁻⁶⁰ is nothing beside 1, like e⁻¹⁰⁰, but
@@ -34,28 +34,46 @@ def attend(q_BhwNC: Tensor, k_BhwMC: Tensor, v_BhwMC: Tensor, bias_KNM: Tensor, 
     if torch.is_grad_enabled() and (q.requires_grad or bias_KNM.requires_grad) and q.device.type == "cpu":
         out_BhwKND: Tensor = _Attention.apply(q, k, v, bias_KNM, masks_3NM)  # type: ignore[no-untyped-call]
     else:
-        out_BhwKND = _fused_attention(q, k, v, bias_KNM, masks_3NM)
+        out_BhwKND = _attention(q, k, v, bias_KNM, masks_3NM)
     return out_BhwKND.transpose(3, 4).flatten(4)
 
 
-def _fused_attention(q: Tensor, k: Tensor, v: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None) -> Tensor:
+    """Without gradients."""
     if masks_3NM is None:
-        return _fused(q, k, v, bias_KNM)
+        return _alike(q, k, v, bias_KNM)
     # Four calls instead of one mask a window: memory does not grow with the number of windows.
     upper, lower = slice(None, -1), slice(-1, None)
     down, right, corner = bias_KNM + masks_3NM[:, None]
     halves = ((upper, upper, bias_KNM), (upper, lower, right)), ((lower, upper, down), (lower, lower, corner))
     rows = [
-        torch.cat([_fused(q[:, h, w], k[:, h, w], v[:, h, w], bias) for h, w, bias in half], dim=2) for half in halves
+        torch.cat([_alike(q[:, h, w], k[:, h, w], v[:, h, w], bias) for h, w, bias in half], dim=2) for half in halves
     ]
     return torch.cat(rows, dim=1)
 
 
-def _fused(q_BhwKND: Tensor, k_BhwKMD: Tensor, v_BhwKMD: Tensor, bias_KNM: Tensor) -> Tensor:
+def _alike(q_BhwKND: Tensor, k_BhwKMD: Tensor, v_BhwKMD: Tensor, bias_KNM: Tensor) -> Tensor:
+    """Of windows that have the same bias."""
     if q_BhwKND.numel() == 0:
         return q_BhwKND
     q, k, v = (x.flatten(0, 2) for x in (q_BhwKND, k_BhwKMD, v_BhwKMD))
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _written_out(q, k, v, bias_KNM).reshape(q_BhwKND.shape)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias_KNM[None]).reshape(q_BhwKND.shape)
+
+
+def _written_out(q_XKND: Tensor, k_XKMD: Tensor, v_XKMD: Tensor, bias_KNM: Tensor) -> Tensor:
+    """The equation, some windows at a time: the products by oneDNN, which the fused form does not use for bfloat16."""
+    num_heads, N, M = bias_KNM.shape
+    q_XND, k_XMD, v_XMD = (x.flatten(0, 1) for x in (q_XKND * q_XKND.shape[-1] ** -0.5, k_XKMD, v_XKMD))
+    out_XND = torch.empty_like(q_XND)
+    num_windows = max(1, MATRIX_ELEMENTS // (num_heads * N * M))
+    for start in range(0, len(q_XND), num_windows * num_heads):
+        part = slice(start, start + num_windows * num_heads)
+        bias_XNM = bias_KNM.repeat(len(q_XND[part]) // num_heads, 1, 1)
+        scores_XNM = bias_XNM.baddbmm_(q_XND[part], k_XMD[part].transpose(1, 2))
+        torch.bmm(torch.softmax(scores_XNM, dim=-1), v_XMD[part], out=out_XND[part])
+    return out_XND
 
 
 class _Attention(torch.autograd.Function):

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hat_sr.model.attention import attend
 from hat_sr.model.config import HATConfig
+from hat_sr.model.linear import Linear
 from hat_sr.model.window import partition, partition_overlapping, reverse
 
 
@@ -53,8 +54,8 @@ class MLP(nn.Module):
 
     def __init__(self, channels: int, hidden_channels: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, hidden_channels)
-        self.fc2 = nn.Linear(hidden_channels, channels)
+        self.fc1 = Linear(channels, hidden_channels)
+        self.fc2 = Linear(hidden_channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, C) → (…, C)."""
@@ -112,6 +113,11 @@ class CAB(nn.Module):
         return apply_channels_last(self.cab, x_BHWC)
 
 
+def position_bias(table: Tensor, index_NM: Tensor) -> Tensor:
+    """The bias of each pair of query and key: a table of (positions, K) → (K, N, M)."""
+    return F.embedding(index_NM, table).permute(2, 0, 1).contiguous()  # table[index_NM] takes three times as long
+
+
 class WindowAttention(nn.Module):
     """W-MSA and SW-MSA: attention within (shifted) windows, with a learnt bias for each relative position."""
 
@@ -120,8 +126,8 @@ class WindowAttention(nn.Module):
         self.window_size = window_size
         self.shift_size = shift_size
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
+        self.qkv = Linear(channels, 3 * channels)
+        self.proj = Linear(channels, channels)
 
     def forward(self, x_BHWC: Tensor, index_NN: Tensor, masks_3NN: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C); H and W are multiples of window_size."""
@@ -133,7 +139,7 @@ class WindowAttention(nn.Module):
     def in_windows(self, x_BHWC: Tensor, index_NN: Tensor, masks_3NN: Tensor) -> Tensor:
         """The same on a map that is shifted already, if windows are: (B, H, W, C) → (B, H, W, C)."""
         q, k, v = self.qkv(partition(x_BHWC, self.window_size)).chunk(3, dim=-1)
-        bias_KNN = self.relative_position_bias_table[index_NN].permute(2, 0, 1)
+        bias_KNN = position_bias(self.relative_position_bias_table, index_NN)
         out_BhwNC = self.proj(attend(q, k, v, bias_KNN, masks_3NN if self.shift_size else None))
         return reverse(out_BhwNC, self.window_size)
 
@@ -174,9 +180,9 @@ class OCAB(nn.Module):
         self.overlap_window_size = config.overlap_window_size
         table_size = (config.window_size + config.overlap_window_size - 1) ** 2
         self.norm1 = LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv = Linear(channels, 3 * channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(table_size, num_heads))
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
         self.norm2 = LayerNorm(channels)
         self.mlp = MLP(channels, int(channels * config.mlp_ratio))
 
@@ -197,7 +203,7 @@ class OCAB(nn.Module):
         q_BhwNC = partition(_without(q_BHWC, above, below), M)
         kv_BhwMC = _without(partition_overlapping(kv_BHWC, M, self.overlap_window_size), above // M, below // M)
         k_BhwMC, v_BhwMC = kv_BhwMC.chunk(2, dim=-1)
-        bias_KNM = self.relative_position_bias_table[index_NM].permute(2, 0, 1)
+        bias_KNM = position_bias(self.relative_position_bias_table, index_NM)
         out_BhwNC = self.proj(attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, None))
         x = _without(x_BHWC, above, below) + reverse(out_BhwNC, M)
         out: Tensor = x + self.mlp(self.norm2(x))
