@@ -12,11 +12,10 @@ import argparse
 import importlib
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from official_network import default_cache, install_official
+from official_network import build_official, default_cache, install_official
 
 from hat_sr import PRESETS, load_model, save_model
 
@@ -40,11 +39,8 @@ def main() -> int:
     sys.path.insert(0, str(install_official(arguments.cache)))
     spandrel = importlib.import_module("spandrel")
 
-    settings = asdict(PRESETS[arguments.preset])
-    for name in ("mean", "use_cab", "use_channel_attention", "use_ocab"):  # the official code has no such settings
-        del settings[name]
     torch.manual_seed(0)
-    official = importlib.import_module("spandrel.architectures.HAT").HAT(**settings).eval()
+    official = build_official(PRESETS[arguments.preset]).eval()
     for weight in official.parameters():  # so large that every part moves the output
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=(8 / weight[0].numel()) ** 0.5)
@@ -61,7 +57,7 @@ def main() -> int:
         outputs = {"ours": ours.double()(lr), "saved by ours, opened by spandrel": opened.model.double().eval()(lr)}
     print(f"{arguments.preset}: {sum(weight.numel() for weight in ours.parameters()):,} parameters, read from a file")
     print(f"spandrel takes what was saved for {opened.architecture.name} ×{opened.scale}")
-    good = opened.architecture.name == "HAT" and opened.scale == settings["upscale"]
+    good = opened.architecture.name == "HAT" and opened.scale == PRESETS[arguments.preset].upscale
     for name, output in outputs.items():
         difference = float((output - expected).abs().max() / expected.abs().max())
         good = good and difference <= LARGEST_DIFFERENCE  # false for NaN

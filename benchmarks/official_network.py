@@ -5,11 +5,17 @@ networks run on the torch of the Python that runs the script. torchvision, which
 is replaced by an empty package, because its wheels want CUDA.
 """
 
+import importlib
 import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
+
+from torch import nn
+
+from hat_sr.model.config import HATConfig
 
 PACKAGES = ("spandrel==0.4.2", "einops==0.8.2")
 
@@ -34,3 +40,14 @@ def install_official(cache: Path) -> Path:
             functional.write_text("InterpolationMode = normalize = rotate = None\n", encoding="utf-8")
             part.rename(folder)
     return folder
+
+
+def build_official(config: HATConfig, *, use_checkpoint: bool = False) -> nn.Module:
+    """The official network of that shape, with fresh weights; to be called where spandrel can be imported."""
+    settings = asdict(config)
+    for name in ("mean", "use_cab", "use_channel_attention", "use_ocab"):  # the official code has no such settings
+        del settings[name]
+    network: nn.Module = importlib.import_module("spandrel.architectures.HAT").HAT(
+        **settings, img_size=64, use_checkpoint=use_checkpoint
+    )
+    return network

@@ -14,18 +14,16 @@ them. Memory is the peak of the resident set above that of the process once netw
 """
 
 import argparse
-import datetime
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
-import torch
+from measuring import describe_machine, positive_integer
 from official_network import default_cache, install_official
 from training_step import CASES, VARIANTS, Measured, write_weights
 
@@ -34,8 +32,6 @@ LARGEST_DIFFERENCE = {"fp32": 1e-6, "bf16": 1e-3}
 
 TARGETS = {"hat-s-x4": (2.5, 0.5), "hat-xs-x4": (4.0, math.inf)}
 """For each case: how many times as fast as the official network ours should be, at most at what share of its memory."""
-
-FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 
 Runs = dict[str, list[Measured]]
 """For each variant, what each round measured."""
@@ -155,21 +151,6 @@ def _memory(run: Measured) -> float:
     return float(run["peak_mib"] - run["built_mib"])
 
 
-def describe_machine(threads: int) -> dict[str, str]:
-    """What the figures depend on besides the code."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = cpu.get("flags", "").split()
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "CPU": f"{cpu.get('model name', platform.machine())}, {os.cpu_count()} cores",
-        "features": " ".join(feature for feature in FEATURES if feature in flags) or "none of note",
-        "threads": str(threads),
-        "torch": torch.__version__,
-        "load before": f"{os.getloadavg()[0]:.1f}",
-    }
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=positive_integer, default=3, help="how often each variant is measured")
@@ -184,14 +165,6 @@ def _parse() -> argparse.Namespace:
     if arguments.json is not None and not arguments.json.parent.is_dir():
         parser.error(f"--json {arguments.json}: no such folder")
     return arguments
-
-
-def positive_integer(text: str) -> int:
-    """For argparse, which has this name in its message."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
-    return value
 
 
 if __name__ == "__main__":

@@ -5,19 +5,20 @@
 CASE and VARIANT are names in CASES and VARIANTS, WEIGHTS is a file by `write_weights`.
 """
 
-import importlib
 import json
 import sys
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from measuring import resident_mib
+from official_network import build_official
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -106,21 +107,17 @@ def measure(case: Case, variant: Variant, weights: Path, *, steps: int, threads:
 
     # 5 sets the peak back to what is in use now (proc(5)): to make the networks took more for a moment.
     Path("/proc/self/clear_refs").write_text("5")
-    built = _resident("VmRSS")
+    built = resident_mib("VmRSS")
     losses, seconds = [step()], []
     for _ in range(steps):
         since = time.perf_counter()
         losses.append(step())
         seconds.append(time.perf_counter() - since)
-    return {"losses": losses, "seconds": seconds, "built_mib": built, "peak_mib": _resident("VmHWM")}
+    return {"losses": losses, "seconds": seconds, "built_mib": built, "peak_mib": resident_mib("VmHWM")}
 
 
 def _official_step(recipe: Recipe, variant: Variant, weights: Path, lr: torch.Tensor, hr: torch.Tensor) -> Step:
-    settings = asdict(recipe.architecture)
-    for name in ("mean", "use_cab", "use_channel_attention", "use_ocab"):  # the official code has no such settings
-        del settings[name]
-    build = importlib.import_module("spandrel.architectures.HAT").HAT
-    network = build(**settings, img_size=recipe.data.patch_size, use_checkpoint=variant.checkpointing)
+    network = build_official(recipe.architecture, use_checkpoint=variant.checkpointing)
     network.load_state_dict(torch.load(weights, weights_only=True)["params_ema"])
     network.train()
     ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.optim.ema_decay))
@@ -154,12 +151,6 @@ def _recipe(case: Case, variant: Variant, weights: Path) -> Recipe:
 def _config(case: Case) -> HATConfig:
     # The two networks would drop other paths.
     return replace(case.config, drop_path_rate=0.0)
-
-
-def _resident(field: str) -> float:
-    """VmRSS (memory in use) or VmHWM (its peak) of this process in MiB, as proc(5) has them."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 if __name__ == "__main__":
