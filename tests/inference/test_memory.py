@@ -18,20 +18,18 @@ XS = HATConfig(upscale=4, embed_dim=64, depths=(2, 2), num_heads=(1, 1), window_
 
 MIB = 2**20
 MEASURED = [
-    # network, height, width, rows of a band, dtype, MiB: peak resident size over the weights (docs/LOG.md, 2026-11-25)
-    (XS, 256, 256, 16, torch.float32, 119),
-    (XS, 256, 256, 64, torch.float32, 195),
-    (XS, 256, 512, 32, torch.float32, 239),
-    (XS, 512, 512, 16, torch.float32, 399),
-    (XS, 512, 512, 32, torch.bfloat16, 192),
-    (HAT_X4, 128, 256, 32, torch.float32, 279),
-    (HAT_X4, 128, 256, 32, torch.bfloat16, 145),
+    # network, height, width, rows of a band, dtype, MiB: peak resident size over the weights (docs/LOG.md, 2026-11-26)
+    (XS, 512, 512, 16, torch.float32, 341),
+    (XS, 512, 512, 32, torch.bfloat16, 302),
+    (XS, 256, 512, 64, torch.bfloat16, 342),
+    (HAT_X4, 128, 256, 32, torch.float32, 331),
+    (HAT_X4, 128, 256, 32, torch.bfloat16, 177),
 ]
 
 
 @pytest.mark.parametrize(("config", "height", "width", "rows", "dtype", "mib"), MEASURED)
-def test_estimate_is_near_what_was_measured(config, height, width, rows, dtype, mib):
-    assert 0.9 * mib < forward_bytes(config, dtype, height, width, rows) / MIB < 1.3 * mib
+def test_estimate_is_within_a_fifth_of_what_was_measured(config, height, width, rows, dtype, mib):
+    assert 0.8 * mib < forward_bytes(config, dtype, height, width, rows) / MIB < 1.2 * mib
 
 
 def test_no_term_grows_faster_than_the_image():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from hat_sr.errors import ConfigError, InputError
+from hat_sr.inference import device
 from hat_sr.inference import upscaler as module
 from hat_sr.inference.device import find_device, find_dtype
 from hat_sr.inference.ensemble import self_ensemble
@@ -26,6 +27,9 @@ class Double(nn.Module):
         self.gain = nn.Parameter(torch.tensor(gain))
         self.shapes: list[tuple[int, ...]] = []
         self.eval()
+
+    def cast_body(self, dtype):
+        return self.to(dtype)
 
     def in_bands(self, x, num_rows):
         self.shapes.append((*x.shape, num_rows))
@@ -227,5 +231,28 @@ def test_impossible_settings_are_refused(model, settings, message):
 
 def test_auto_device_and_precision():
     assert find_device("auto").type in ("cpu", "cuda", "mps", "xpu")
-    assert find_dtype("auto", torch.device("cpu")) == torch.float32
     assert find_dtype("auto", torch.device("cuda")) == torch.float16
+
+
+@pytest.mark.parametrize(("gain", "dtype"), [(2.0, torch.bfloat16), (0.1, torch.float32), (1.0, torch.float32)])
+def test_auto_precision_on_a_cpu_is_what_was_measured_to_be_faster(monkeypatch, gain, dtype):
+    measured = []
+
+    def seconds(dtype):
+        measured.append(dtype)
+        return 1.0 if dtype == torch.float32 else 1 / gain
+
+    monkeypatch.setattr(device, "_seconds", seconds)
+    device._fastest_on_this_cpu.cache_clear()
+    try:
+        assert find_dtype("auto", torch.device("cpu")) == dtype
+        num_measured = len(measured)
+        assert find_dtype("auto", torch.device("cpu")) == dtype
+        assert len(measured) == num_measured  # once
+    finally:
+        device._fastest_on_this_cpu.cache_clear()
+
+
+def test_auto_precision_is_measured_on_this_cpu():
+    assert device._seconds(torch.bfloat16) > 0
+    assert find_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)

@@ -6,6 +6,7 @@ import torch
 from goldens.formula import image
 from hat_sr.errors import InputError
 from hat_sr.model.banded import forward_in_bands
+from hat_sr.model.hat import HAT
 from model.tiny import tiny_model
 
 
@@ -56,13 +57,14 @@ def test_the_input_is_left_as_it_is_and_nothing_needs_a_gradient():
     assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize("cast", [HAT.to, HAT.cast_body])
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
-def test_low_precision(low):
+def test_low_precision(low, cast):
     """The result has the image's precision, and is as near as that of the whole."""
     model = tiny_model()
     x = image((1, 3, 16, 8))
     with torch.no_grad():
-        exact, model = model(x), model.to(low)
+        exact, model = model(x), cast(model, low)
         error = (model(x) - exact).abs().max()
     banded = forward_in_bands(model, x, num_rows=4)
     assert banded.dtype == torch.float32

@@ -1,5 +1,7 @@
 """The whole network: shapes, dtypes, refusals, memory in training, parts left out. (test_parity.py has the numbers.)"""
 
+import copy
+
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -9,6 +11,7 @@ from hat_sr.errors import InputError
 from hat_sr.model.blocks import LayerNorm, drop_path
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
+from hat_sr.model.initialise import initialise_as_interpolator
 from hat_sr.model.window import shift_masks
 from model.tiny import TINY, tiny_model
 
@@ -195,3 +198,17 @@ def test_an_image_finer_than_the_weights_keeps_its_colours(low):
         fine, coarse = model(x), model(x.to(low))
     assert (fine.dtype, coarse.dtype) == (torch.float32, low)
     assert fine.unique(sorted=False).sort().values.tolist() == pytest.approx(sorted(model.config.mean), rel=1e-7)
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_a_low_precision_of_the_body_alone_is_nearer(low):
+    x, model = image((1, 3, 16, 16)), tiny_model()
+    initialise_as_interpolator(model)
+    with torch.no_grad():
+        exact = model(x)
+        whole = copy.deepcopy(model).to(low)(x)
+        body = copy.deepcopy(model).cast_body(low)
+        out = body(x)
+    assert {body.conv_first.weight.dtype, body.conv_last.weight.dtype} == {torch.float32}
+    assert {weight.dtype for weight in body.layers.parameters()} == {low}
+    assert (out - exact).abs().max() < (whole - exact).abs().max() / 2

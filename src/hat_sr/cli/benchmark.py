@@ -27,7 +27,7 @@ def benchmark(
     jpeg: int | None = None,
     tile: Literal["auto", "off"] | int = "auto",
     memory: str | None = None,
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     device: str = "auto",
     self_ensemble: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,

@@ -18,7 +18,7 @@ from hat_sr.errors import ConfigError, HatError
 from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
-from hat_sr.inference.device import Precision
+from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
 from hat_sr.inference.upscaler import Upscaler
@@ -67,7 +67,8 @@ def upscale(
         How much to plan with, such as 4GiB: the image runs whole in bands of rows that fit, else in tiles. Default: a
         share of what is free.
     precision
-        auto is fp32, and fp16 on CUDA.
+        auto is what is fastest: fp16 on CUDA, bf16 on a CPU that multiplies it faster than fp32, else fp32. The picture
+        itself is kept in fp32 always.
     device
         auto, cpu, cuda, cuda:1, mps, xpu.
     self_ensemble
@@ -132,7 +133,8 @@ def upscale(
             print(f"failed: {message if str(source) in message else f'{source}: {message}'}", file=sys.stderr)
         if console.is_terminal or num_done < len(jobs):
             seconds = time.monotonic() - since
-            print(f"{num_done} of {len(jobs)} done in {seconds:.1f} s, {_where(jobs)}", file=sys.stderr)
+            how = f"{num_done} of {len(jobs)} done in {seconds:.1f} s by {upscalers}"
+            print(f"{how}, {_where(jobs)}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -143,6 +145,10 @@ class _Upscalers:
         self.model, self.scale, self.make = model, scale, make
         self.made = {self._name(lossy=False): make(self._name(lossy=False))}
         (self.usual,) = self.made.values()
+
+    def __str__(self) -> str:
+        """The networks there are, and the precision they run in."""
+        return " and ".join(f"{name} in {PRECISION_NAMES[one.dtype]}" for name, one in self.made.items())
 
     def suiting(self, image: Image, source: Path) -> Upscaler:
         """The one for `image`, read from `source`; says which it is where that is not the usual one, once."""

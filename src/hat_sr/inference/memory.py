@@ -25,20 +25,22 @@ _WINDOWS_PER_BAND = 4
 def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int, band_rows: int) -> int:
     """Peak memory of `forward_in_bands`, weights aside, for one float32 image of so many LR pixels, padded first.
 
-    Four maps of the whole image, the image and the result; and of one band the largest moment: an OCAB, which holds the
-    input, the projections and the overlapping keys and values (each Mo²/M² times the map), or the reconstruction, which
-    holds its widest map before and after the pixel shuffle. The band's factors were fitted to the peak resident size of
-    forward passes on a CPU (docs/LOG.md, 2026-11-25).
+    `dtype` is the body's.
+
+    Four maps of the whole image, one of them in float32, the image twice and the result; and of one band the largest
+    moment: an OCAB, which holds the input, the projections and the overlapping keys and values (each Mo²/M² times the
+    map), or the reconstruction, in float32, which holds its widest map before and after the pixel shuffle. The band's
+    factors were fitted to the peak resident size of forward passes on a CPU (docs/LOG.md, 2026-11-25).
     """
-    image = config.in_chans * (dtype.itemsize + 4 * config.upscale**2)
+    image = 4 * config.in_chans * (1 + config.upscale**2)
     height, width = (-(-side // config.window_size) * config.window_size for side in (height, width))  # padded
-    whole = height * width * (4 * config.embed_dim * dtype.itemsize + image)
+    whole = height * width * (config.embed_dim * (3 * dtype.itemsize + 4) + image)
     overlap = (config.overlap_window_size / config.window_size) ** 2
     body = min(band_rows + 2 * config.window_size, height) * config.embed_dim * (11 + 5.5 * overlap)
     reconstruction = min(band_rows + 2 * RECONSTRUCTION_REACH, height) * (
         2.25 * config.num_feat * config.upscale**2 + 2 * config.embed_dim
     )
-    return whole + int(width * max(body, reconstruction) * dtype.itemsize)
+    return whole + int(width * max(body * dtype.itemsize, reconstruction * 4))
 
 
 def largest_band(config: HATConfig, dtype: torch.dtype, height: int, width: int, budget: int) -> int | None:

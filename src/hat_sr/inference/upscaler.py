@@ -17,6 +17,7 @@ from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import plan_axis, smallest_tile_size, tiled
 from hat_sr.inference.upscale import Upscale
 from hat_sr.model.banded import forward_in_bands
+from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 
 __all__ = ["Plan", "Precision", "Progress", "Upscale", "Upscaler"]
@@ -62,8 +63,9 @@ class Upscaler:
         (rounded down to a multiple of window_size).
     memory: bytes to plan with, the result included; None is a share of what is free when it is needed. It is an
         estimate, and weights and the program itself come on top.
-    precision: "auto" is fp32, except fp16 on CUDA. If a result of fp16 or bf16 is not finite, it and all later ones
-        are computed in fp32, with a warning in the log.
+    precision: of the network's body; what holds the picture itself is in fp32. "auto" is what is fastest: fp16 on CUDA,
+        bf16 on CPUs that multiply it faster. If a result of fp16 or bf16 is not finite, it and all later ones are
+        computed in fp32, with a warning in the log.
     self_ensemble: mean over the eight flips and turns; eight times the work.
     device: where to compute; "auto" is the accelerator torch finds (CUDA, MPS, XPU), else the CPU.
 
@@ -76,7 +78,7 @@ class Upscaler:
         *,
         tile: int | Literal["auto", "off"] = "auto",
         memory: int | None = None,
-        precision: Precision = "auto",
+        precision: Precision = "fp32",
         self_ensemble: bool = False,
         device: str | torch.device = "auto",
     ) -> None:
@@ -100,6 +102,11 @@ class Upscaler:
         return self._config.upscale
 
     @property
+    def config(self) -> HATConfig:
+        """The network's."""
+        return self._config
+
+    @property
     def in_chans(self) -> int:
         """Image channels, in and out."""
         return self._config.in_chans
@@ -111,7 +118,7 @@ class Upscaler:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What forward passes compute in."""
+        """What the network's body computes in."""
         return self._dtype
 
     def plan(self, height: int, width: int, *, batch_size: int = 1) -> Plan:

@@ -44,7 +44,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, bias_KNM: Tensor, masks_3NM: Ten
         return _alike(q, k, v, bias_KNM)
     # Four calls instead of one mask a window: memory does not grow with the number of windows.
     upper, lower = slice(None, -1), slice(-1, None)
-    down, right, corner = bias_KNM + masks_3NM[:, None]
+    down, right, corner = bias_KNM + masks_3NM[:, None].to(bias_KNM.dtype)
     halves = ((upper, upper, bias_KNM), (upper, lower, right)), ((lower, upper, down), (lower, lower, corner))
     rows = [
         torch.cat([_alike(q[:, h, w], k[:, h, w], v[:, h, w], bias) for h, w, bias in half], dim=2) for half in halves

@@ -48,9 +48,9 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int) -> Tensor:
     shallow = centred.new_empty(B, H, W, model.config.embed_dim)
     for band in bands:
         shallow[:, slice(*band)] = _convolved(model.conv_first, centred.permute(0, 2, 3, 1), band, reach=1)
-    x = torch.empty_like(shallow)
+    x = torch.empty_like(shallow, dtype=model.norm.weight.dtype)
     for band in bands:
-        x[:, slice(*band)] = model.patch_embed.norm(shallow[:, slice(*band)])
+        x[:, slice(*band)] = model.patch_embed.norm(shallow[:, slice(*band)].to(x.dtype))
     for layer in model.layers:
         _group(cast(RHAG, layer), x, model, bands)
     out = x_BCHW.new_empty(*x_BCHW.shape[:2], *(side * model.config.upscale for side in x_BCHW.shape[2:]))
@@ -121,7 +121,7 @@ def _end(model: HAT, x_BHWC: Tensor, shallow_BHWC: Tensor, band: Rows, out_BCHW:
     start, stop = band
     top, bottom = max(start - RECONSTRUCTION_REACH, 0), min(stop + RECONSTRUCTION_REACH, x_BHWC.shape[1])
     deep = apply_channels_last(model.conv_after_body, model.norm(x_BHWC[:, top:bottom]))
-    features = (shallow_BHWC[:, top:bottom] + deep).permute(0, 3, 1, 2)
+    features = (shallow_BHWC[:, top:bottom] + deep.to(shallow_BHWC.dtype)).permute(0, 3, 1, 2)
     rows = model.reconstruct(features, out_BCHW.dtype)
     scale = model.config.upscale
     out_BCHW[:, :, start * scale : stop * scale] = rows[:, :, (start - top) * scale : (stop - top) * scale]

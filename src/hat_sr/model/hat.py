@@ -71,13 +71,23 @@ class HAT(nn.Module):
         """Enlarge a batch of images: (B, in_chans, H, W) in [0, 1] → (B, in_chans, upscale·H, upscale·W).
 
         The input has the device of the weights, and their dtype or another floating one: the mean is taken from the
-        image and added to the result in that one, which the result has, too. The output is about [0, 1], not clamped.
+        image and added to the result in that one, which the result has, too. The body may have another (`cast_body`).
+        The output is about [0, 1], not clamped.
         Raises InputError if it is not floating, the number of channels is another, or H or W is no multiple of
         window_size.
         """
         self.check(x_BCHW)
         shallow = self.conv_first(self.centred(x_BCHW))
-        return self.reconstruct(shallow + self._body(shallow), x_BCHW.dtype)
+        return self.reconstruct(shallow + self._body(shallow).to(shallow.dtype), x_BCHW.dtype)
+
+    def cast_body(self, dtype: torch.dtype) -> "HAT":
+        """Cast the body, in place, and leave what holds the picture itself: the first convolution and reconstruction.
+
+        Nearly all of the work is the body's, and nearly all that a low precision does to the picture is the others'.
+        """
+        for part in (self.patch_embed, self.layers, self.norm, self.conv_after_body):
+            part.to(dtype)
+        return self
 
     def centred(self, x_BCHW: Tensor) -> Tensor:
         """An image as the first convolution takes it: without the mean, in the weights' dtype, channels last."""
@@ -97,7 +107,7 @@ class HAT(nn.Module):
         return mean_C.to(x_BCHW.dtype).view(1, -1, 1, 1)
 
     def _body(self, x_BCHW: Tensor) -> Tensor:
-        x = self.patch_embed.norm(x_BCHW.permute(0, 2, 3, 1))
+        x = self.patch_embed.norm(x_BCHW.permute(0, 2, 3, 1).to(self.norm.weight.dtype))
         for layer in self.layers:
             x = layer(
                 x,

@@ -20,6 +20,7 @@ from torch.optim import Adam
 
 from hat_sr.errors import WeightsError
 from hat_sr.files import replacing
+from hat_sr.model.hat import HAT
 from hat_sr.train.config import Recipe
 from hat_sr.train.distributed import (
     Processes,
@@ -72,13 +73,19 @@ def start_state(recipe: Recipe, processes: Processes, *, resuming: bool = False)
         shard(network, dtype)
         shard(averaged, dtype)
     copied = dtype != torch.float32 and not sharded
-    running = copy.deepcopy(network).to(dtype) if copied else network
+    running = _lowered(network, dtype) if copied else network
     if not sharded:
         running = shared(running, processes)
     optimizer = make_optimizer(recipe.optim, network)
     return TrainState(
         recipe=recipe, processes=processes, network=network, running=running, averaged=averaged, optimizer=optimizer
     )
+
+
+def _lowered(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy that computes in `dtype`; of a HAT, what holds the picture itself stays in float32."""
+    lowered = copy.deepcopy(network)
+    return lowered.cast_body(dtype) if isinstance(lowered, HAT) else lowered.to(dtype)
 
 
 def save_state(state: TrainState, path: Path) -> None:
