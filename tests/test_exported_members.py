@@ -14,6 +14,7 @@ PUBLIC = {
     "PRESETS": "hat_sr.model.config",
     "Upscaler": "hat_sr.inference.upscaler",
     "load_model": "hat_sr.model.zoo",
+    "local_attribution_map": "hat_sr.lam.attribution",
     "psnr": "hat_sr.evaluate.metrics",
     "save_model": "hat_sr.model.checkpoint",
     "ssim": "hat_sr.evaluate.metrics",

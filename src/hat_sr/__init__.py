@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hat_sr.evaluate.metrics import psnr, ssim
     from hat_sr.inference.upscaler import Upscaler
+    from hat_sr.lam.attribution import local_attribution_map
     from hat_sr.model.checkpoint import save_model
     from hat_sr.model.config import PRESETS, HATConfig
     from hat_sr.model.hat import HAT
@@ -17,7 +18,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["HAT", "PRESETS", "HATConfig", "Upscaler", "__version__", "load_model", "psnr", "save_model", "ssim"]
+__all__ = [
+    "HAT",
+    "PRESETS",
+    "HATConfig",
+    "Upscaler",
+    "__version__",
+    "load_model",
+    "local_attribution_map",
+    "psnr",
+    "save_model",
+    "ssim",
+]
 
 _HOME = {
     "HAT": "hat_sr.model.hat",
@@ -25,6 +37,7 @@ _HOME = {
     "PRESETS": "hat_sr.model.config",
     "Upscaler": "hat_sr.inference.upscaler",
     "load_model": "hat_sr.model.zoo",
+    "local_attribution_map": "hat_sr.lam.attribution",
     "psnr": "hat_sr.evaluate.metrics",
     "save_model": "hat_sr.model.checkpoint",
     "ssim": "hat_sr.evaluate.metrics",

@@ -26,6 +26,7 @@ app = App(
 for _command, _help in (
     ("upscale:upscale", "Make images larger and sharper."),
     ("benchmark:benchmark", "Score a model on benchmark images, with bicubic beside it."),
+    ("lam:lam", "Show which pixels networks use for a part of a picture."),
     ("models:models", "List the networks in the package, and the published ones."),
     ("models:info", "Show what a file of weights holds."),
     ("train:train", "Train a HAT by a recipe."),

@@ -84,7 +84,7 @@ def load_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 def _read_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
     scale = dataset.scale
-    hr = _read_rgb(pair.hr)
+    hr = read_rgb(pair.hr)
     height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
     # 11 pixels are SSIM's window; the crop takes `scale` pixels from each side.
     if min(height, width) * scale < 11 + 2 * scale:
@@ -94,7 +94,7 @@ def _read_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
     hr = hr[..., : height * scale, : width * scale]
     if pair.lr is None:
         return imresize(hr, 1 / scale, border=dataset.border or "mirror"), hr
-    lr = _read_rgb(pair.lr)
+    lr = read_rgb(pair.lr)
     if lr.shape[-2:] != (height, width):
         raise DataError(
             f"{pair.lr} has {lr.shape[-2]}×{lr.shape[-1]} pixels (height × width), but {pair.hr} at ×{scale} needs "
@@ -103,8 +103,11 @@ def _read_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
     return lr, hr
 
 
-def _read_rgb(path: Path) -> Tensor:
-    """Read a gray or RGB file as uint8 (1, 3, H, W), deeper files rounded to 8 bits."""
+def read_rgb(path: Path) -> Tensor:
+    """Read a gray or RGB file as uint8 (1, 3, H, W), deeper files rounded to 8 bits.
+
+    Raises ImageError if it cannot be read, DataError if it has alpha or is in linear light.
+    """
     image = read_image(path)
     if image.alpha is not None or image.linear:
         found = "linear light" if image.linear else "an alpha channel"

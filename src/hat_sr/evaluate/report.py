@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hat_sr.evaluate.benchmark import ImageResult, Score, mean_score
@@ -45,9 +46,7 @@ def to_markdown(report: Report) -> str:
         (name, f"{model.psnr:.2f}", f"{model.ssim:.4f}", f"{bicubic.psnr:.2f}", f"{bicubic.ssim:.4f}")
         for name, model, bicubic in rows
     ]
-    widths = [max(len(row[column]) for row in (header, *cells)) for column in range(len(header))]
-    rule = tuple("-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths))
-    table = "\n".join(_row(row, widths) for row in (header, rule, *cells))
+    table = markdown_table(header, cells)
     data = report.dataset
     below = ", ".join(report.below_bicubic) or "none"
     return (
@@ -56,12 +55,19 @@ def to_markdown(report: Report) -> str:
     )
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An aligned table without a newline behind it: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    rule = ["-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return "\n".join(_row(row, widths) for row in (header, rule, *rows))
+
+
 def to_json(reports: list[Report]) -> str:
     """A JSON object with a list of data sets, each with its images and mean; an infinite PSNR is null."""
     return json.dumps({"metric": METRIC, "datasets": [_as_dict(report) for report in reports]}, indent=2) + "\n"
 
 
-def _row(cells: tuple[str, ...], widths: list[int]) -> str:
+def _row(cells: Sequence[str], widths: list[int]) -> str:
     first, *rest = zip(cells, widths, strict=True)
     return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]) + " |"
 

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from cli.running import run, write_noise
+from hat_sr import save_model
+from hat_sr.image.io import read_image
+from model.tiny import tiny_model
+
+
+@pytest.fixture
+def files(tmp_path):
+    save_model(tiny_model(), tmp_path / "tiny.safetensors")
+    save_model(tiny_model(upscale=3), tmp_path / "other.safetensors")
+    write_noise(tmp_path / "photo.png", 33, 41)
+    return tmp_path
+
+
+def test_figure_json_and_table(files, monkeypatch, capsys):
+    words = ("--models", f"bicubic,{files / 'tiny.safetensors'}", "-o", files / "lam.png", "--json", files / "lam.json")
+    assert run(monkeypatch, "lam", files / "photo.png", "--window", "20,9,12", "--steps", "3", *words) == 0
+    report = json.loads((files / "lam.json").read_text())
+    assert [model["model"] for model in report["models"]] == ["bicubic", "tiny"]
+    assert report["window"] == {"x": 20, "y": 9, "size": 12} and report["settings"]["steps"] == 3
+    assert report["lr_size"] == {"width": 20, "height": 16}
+    rows = {row.split()[1]: row.split() for row in capsys.readouterr().out.splitlines()}
+    for model in report["models"]:
+        row = rows[model["model"]]
+        assert f"{model['diffusion_index']:.2f}" in row
+        assert f"{model['psnr']:.2f}" in row and f"{model['window_psnr']:.2f}" in row
+    assert read_image(files / "lam.png").pixels.std() > 20
+
+
+def test_a_low_resolution_picture(files, monkeypatch, capsys):
+    words = ("--models", files / "tiny.safetensors", "--lr", "-o", files / "lam.png", "--json", files / "lam.json")
+    assert run(monkeypatch, "lam", files / "photo.png", "--window", "60,40", "--steps", "2", *words) == 0
+    report = json.loads((files / "lam.json").read_text())
+    assert report["given"] == "lr" and report["lr_size"] == {"width": 41, "height": 33}
+    assert report["models"][0]["psnr"] is None and report["window"]["size"] == 16
+    assert "| – |" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--window", "24,9,16"), "x from 0 to 23 and y from 0 to 15 are accepted"),
+        (("--window", "1"), "X,Y or X,Y,SIZE"),
+        (("--window", "1,2,3,4"), "X,Y or X,Y,SIZE"),
+        (("--window", "1,b"), "X,Y or X,Y,SIZE"),
+        (("--window=-1,0",), "from 0"),
+        (("--window", "0,0", "-o", "lam.jpg"), "lam.jpg: a figure is written as"),
+        (("--window", "0,0", "-o", "none/lam.png"), "there is no folder none"),
+        (("--window", "0,0", "--json", "none/lam.json"), "there is no folder none"),
+        (("--window", "0,0", "--steps", "0"), "steps 0"),
+        (("--window", "0,0", "--models", "tiny.safetensors,other.safetensors"), "enlarges by 3: networks of one"),
+        (("--window", "0,0", "--models", "bicubic"), "bicubic takes the factor of others"),
+    ],
+)
+def test_refusals(files, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(files)
+    if "--models" not in words:
+        words = (*words, "--models", "tiny.safetensors")
+    before = sorted(files.iterdir())
+    assert run(monkeypatch, "lam", "photo.png", *words) == 2
+    assert said in capsys.readouterr().err
+    assert sorted(files.iterdir()) == before
