@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: demo test lint type check wheel-test format clean
+.PHONY: demo test lint type check wheel-test benchmark format clean
 
 demo: $(VENV)/.installed-core
 	$(BIN)/python examples/demo.py $(if $(IN),"$(IN)")
@@ -28,6 +28,12 @@ format: $(VENV)/.installed-dev
 # Build the wheel, install it in an empty environment, and use it from another folder with the network cut off.
 wheel-test: $(VENV)/.installed-dev
 	sh tests/wheel_test.sh $(BIN)/python
+
+# Speed and memory against the official network and other runtimes; hours, on a machine with nothing else to do.
+benchmark: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/training.py
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)

@@ -5,8 +5,8 @@
 All have the same weights: ours runs them as `hat_sr.Upscaler` does, the official network is spandrel's copy of it
 (in bf16 by autocast), and the two runtimes get an export of that one for the size of the image. For each case and
 number of threads one process makes all of them, and then they take turns, so that what else the machine does hits all.
-Medians, ratios of the same round, and how near each result is to the same network in float64. `make benchmark-env`
-makes an environment that has the runtimes.
+Medians, ratios of the same round, and how near each result is to the same network in float64. The runtimes come with
+`pip install 'hat-sr[export]'`; `make benchmark` has them.
 """
 
 import argparse
