@@ -32,7 +32,7 @@ def cached_folder(cache, repo, *, revision="main", commit=COMMIT):
 
 @contextmanager
 def serving(repos):
-    """The address of a server that has `repos`, (repo, revision) → a folder, and the list of what it is asked for."""
+    """The address of a server that has `repos`, (repo, revision) → a folder, and the list of what is asked of them."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,12 +43,14 @@ def serving(repos):
             self.answer()
 
         def answer(self):
-            asked.append(f"{self.command} {unquote(urlsplit(self.path).path)}")
             parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
             if parts[:2] == ["api", "models"]:  # api/models/OWNER/REPO/tree/REVISION
                 repo, revision, file = "/".join(parts[2:4]), parts[5], None
-            else:  # OWNER/REPO/resolve/REVISION/FILE
+            elif parts[2:3] == ["resolve"]:  # OWNER/REPO/resolve/REVISION/FILE
                 repo, revision, file = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
+            else:  # huggingface_hub's own affairs
+                return self.send(404, {})
+            asked.append(f"{self.command} {unquote(urlsplit(self.path).path)}")
             if repo not in {known for known, _ in repos}:
                 return self.send(401, {"X-Error-Code": "RepoNotFound"})
             revision = "main" if revision == COMMIT else revision

@@ -74,7 +74,7 @@ def parse_name(name: str) -> HubName:
     for path in filter(None, (file, revision)):
         if "\\" in path or {"", ".", ".."} & set(path.split("/")):
             raise WeightsError(f"{name!r}: {path!r} must be plain names between slashes, without . and ..")
-    if file is not None and PurePosixPath(file).suffix.lower() not in SUFFIXES.values():
+    if file is not None and not _is_weights(file):
         raise WeightsError(f"{name!r}: {file} is no file of weights: {' and '.join(SUFFIXES.values())} are read")
     return HubName(repo=repo, revision=revision, file=file)
 
@@ -84,7 +84,7 @@ def choose_weights(files: Iterable[str], place: str) -> str:
 
     Raises WeightsError, with the candidates, if there are several or none.
     """
-    candidates = sorted(file for file in files if PurePosixPath(file).suffix.lower() in SUFFIXES.values())
+    candidates = sorted(filter(_is_weights, files))
     if WEIGHTS_NAME in candidates:
         return WEIGHTS_NAME
     if not candidates:
@@ -129,7 +129,8 @@ def fetch(name: str) -> Path:
         ) from error
     except errors.EntryNotFoundError as error:
         raise WeightsError(
-            f"{name}: {wanted.repo} has no file {wanted.file}: see what it has at https://huggingface.co/{wanted.repo}"
+            f"{name}: {wanted.repo} has no file {wanted.file}: see what there is, "
+            f"{hub.constants.ENDPOINT}/{wanted.repo}"
         ) from error
     except Exception as error:  # huggingface_hub lets through what the HTTP library and the file system raise
         raise WeightsError(f"{name} could not be downloaded ({_reason(error)}): {_NEXT}") from error
@@ -152,15 +153,22 @@ def _choose(hub: ModuleType, errors: ModuleType, wanted: HubName) -> Path:
     """The repo's `model.safetensors`, or else the only file of weights that it has."""
     try:
         return _download(hub, wanted, WEIGHTS_NAME)
-    except errors.LocalEntryNotFoundError as error:  # the Hub cannot be asked
-        try:
-            cached = Path(hub.snapshot_download(wanted.repo, revision=wanted.revision, local_files_only=True))
-        except errors.LocalEntryNotFoundError:
-            raise error from error.__cause__
-        files = [path.relative_to(cached).as_posix() for path in cached.rglob("*") if path.is_file()]
+    except errors.LocalEntryNotFoundError:  # the Hub cannot be asked
+        files = _cached_files(hub, errors, wanted)
+        if not any(map(_is_weights, files)):
+            raise
     except errors.EntryNotFoundError:  # the Hub says that there is none
         files = hub.HfApi().list_repo_files(wanted.repo, revision=wanted.revision)
     return _download(hub, wanted, choose_weights(files, str(wanted)))
+
+
+def _cached_files(hub: ModuleType, errors: ModuleType, wanted: HubName) -> list[str]:
+    """What the cache has of the repo."""
+    try:
+        folder = Path(hub.snapshot_download(wanted.repo, revision=wanted.revision, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        return []
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def _add_config(hub: ModuleType, errors: ModuleType, wanted: HubName, *, commit: str) -> None:
@@ -171,6 +179,10 @@ def _add_config(hub: ModuleType, errors: ModuleType, wanted: HubName, *, commit:
         _download(hub, wanted, CONFIG_NAME, revision=commit)
     except errors.EntryNotFoundError:
         return
+
+
+def _is_weights(file: str) -> bool:
+    return PurePosixPath(file).suffix.lower() in SUFFIXES.values()
 
 
 def _reason(error: BaseException) -> str:

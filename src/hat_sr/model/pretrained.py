@@ -8,7 +8,7 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
-from hat_sr.errors import ConfigError, InputError, WeightsError
+from hat_sr.errors import InputError, WeightsError
 from hat_sr.files import PART_PREFIX, what_blocks_writing
 from hat_sr.model.card import LIBRARY, model_card
 from hat_sr.model.checkpoint import Checkpoint, config_from, save_model
@@ -34,7 +34,7 @@ def save_pretrained(
 
     `provenance` says where the weights come from (title, data, licence, …): the weights state it and the card shows it.
     `repo_id` is the OWNER/REPO that the card's examples name. The folder is made if need be; other files in it stay.
-    All three are complete before the first takes its name, and nothing is left if writing fails.
+    All three are complete before the first takes its name; if writing fails, the folder is as it was.
 
     Raises InputError if one of the three is there already, unless `overwrite`, if the folder cannot be written to, or
     if `repo_id` has another form.
@@ -97,5 +97,5 @@ def _read_config(path: Path) -> HATConfig | None:
         if not isinstance(content, dict) or content.get("library_name") != LIBRARY:
             return None
         return config_from({name: value for name, value in content.items() if name not in _IDENTITY})
-    except (ValueError, TypeError, ConfigError, WeightsError) as error:
+    except (ValueError, TypeError, WeightsError) as error:
         raise WeightsError(f"{path} is not as hat-sr writes it: {error}") from error

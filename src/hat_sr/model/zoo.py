@@ -100,7 +100,15 @@ def read_source(
     if isinstance(source, str) and source in bundled_names():
         with importlib.resources.as_file(_folder() / f"{source}{SUFFIXES['safetensors']}") as path:
             return read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
-    checkpoint = read_checkpoint(local_file(source), conv_scale=conv_scale, img_range=img_range, mean=mean)
+    path = local_file(source)
+    if isinstance(source, str) and not path.exists():
+        if path.name == source and path.suffix not in _FILE_SUFFIXES:
+            raise WeightsError(_unknown_name(source))
+        if _may_be_repo(source):
+            raise WeightsError(
+                f"{source}: there is no such file. If a model on the Hugging Face Hub is meant: {hub.PREFIX}{source}"
+            )
+    checkpoint = read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
     check_config(checkpoint)
     return checkpoint
 
@@ -108,21 +116,13 @@ def read_source(
 def local_file(source: str | PathLike[str]) -> Path:
     """The file of weights that is meant: that of an `hf://` name, fetched if need be; of a folder; or the path itself.
 
-    Raises WeightsError as `hub.fetch` and `hub.choose_weights` do, and for a name that nothing has. A path to a file is
-    returned unseen.
+    Errors as for `hub.fetch` and `hub.choose_weights`. The path of a file is returned unseen.
     """
     if isinstance(source, str) and hub.is_hub_name(source):
         return hub.fetch(source)
     path = Path(source)
     if path.is_dir():
         return path / hub.choose_weights((file.name for file in path.iterdir() if file.is_file()), str(path))
-    if isinstance(source, str) and not path.exists() and path.suffix not in _FILE_SUFFIXES:
-        if path.name == source:
-            raise WeightsError(_unknown_name(source))
-        if hub.is_repo(source):
-            raise WeightsError(
-                f"{source}: there is no such file. If a model on the Hugging Face Hub is meant: {hub.PREFIX}{source}"
-            )
     return path
 
 
@@ -160,7 +160,7 @@ def load_pretrained(
     `revision` is a branch, a tag or a commit there. Raises InputError if it is given for anything else, or besides
     the one in an `hf://` name.
     """
-    if isinstance(source, str) and hub.is_repo(source) and not Path(source).exists():
+    if isinstance(source, str) and _may_be_repo(source):
         source = f"{hub.PREFIX}{source}"
     if revision is not None:
         if not isinstance(source, str) or not hub.is_hub_name(source):
@@ -173,6 +173,12 @@ def load_pretrained(
 
 
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+
+
+def _may_be_repo(source: str) -> bool:
+    """Whether it has the form OWNER/REPO and is neither a path that is there nor one to a file of weights."""
+    path = Path(source)
+    return hub.is_repo(source) and not path.exists() and path.suffix not in _FILE_SUFFIXES
 
 
 def _folder() -> Traversable:
