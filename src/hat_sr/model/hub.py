@@ -106,6 +106,7 @@ def fetch(name: str) -> Path:
     """
     wanted = parse_name(name)
     hub = require("huggingface_hub", extra="hub")
+    constants = require("huggingface_hub.constants", extra="hub")
     errors = require("huggingface_hub.errors", extra="hub")
     try:
         path = _download(hub, wanted, wanted.file) if wanted.file else _choose(hub, errors, wanted)
@@ -124,13 +125,12 @@ def fetch(name: str) -> Path:
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise WeightsError(
-            f"{name} is not in the cache, {hub.constants.HF_HUB_CACHE}, and the Hub cannot be asked "
+            f"{name} is not in the cache, {constants.HF_HUB_CACHE}, and the Hub cannot be asked "
             f"({_reason(error.__cause__ or error)}): {_NEXT}"
         ) from error
     except errors.EntryNotFoundError as error:
         raise WeightsError(
-            f"{name}: {wanted.repo} has no file {wanted.file}: see what there is, "
-            f"{hub.constants.ENDPOINT}/{wanted.repo}"
+            f"{name}: {wanted.repo} has no file {wanted.file}: see what there is, {constants.ENDPOINT}/{wanted.repo}"
         ) from error
     except Exception as error:  # huggingface_hub lets through what the HTTP library and the file system raise
         raise WeightsError(f"{name} could not be downloaded ({_reason(error)}): {_NEXT}") from error
