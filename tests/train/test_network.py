@@ -16,6 +16,7 @@ from hat_sr.model.zoo import load_model
 from hat_sr.train.config import NetworkConfig, Recipe
 from hat_sr.train.loop import train
 from hat_sr.train.network import build_network
+from model.fake_hub import cached_folder, offline_cache
 from model.tiny import TINY
 from train.small import make_photos, small_recipe
 
@@ -152,3 +153,21 @@ def test_either_a_hat_or_another_network(tmp_path):
 def test_a_missing_file_to_start_from(tmp_path):
     with pytest.raises(WeightsError, match=r"start_from .*/x2\.safetensors is not there.*--start-from FILE"):
         build_network(small_recipe(tmp_path, start_from=str(tmp_path / "x2.safetensors")))
+
+
+@pytest.mark.parametrize("name", ["hf://owner/net", "hf://owner/net/model.safetensors"])
+def test_starting_from_a_model_on_the_hub(tmp_path, monkeypatch, name):
+    before = HAT(HATConfig(**TINY))
+    before.save_pretrained(cached_folder(offline_cache(monkeypatch, tmp_path / "cache"), "owner/net"))
+    after = build_network(small_recipe(tmp_path, start_from=name))
+    assert torch.equal(after.conv_first.weight, before.conv_first.weight)
+    with pytest.raises(WeightsError, match="hf://owner/other is not in the cache"):
+        build_network(small_recipe(tmp_path, start_from="hf://owner/other"))
+
+
+def test_another_network_starting_from_a_model_on_the_hub(tmp_path, monkeypatch):
+    before = Shuffled(scale=2)
+    folder = cached_folder(offline_cache(monkeypatch, tmp_path / "cache"), "owner/net")
+    torch.save(before.state_dict(), folder / "x2.pth")
+    after = build_network(_other(tmp_path, start_from="hf://owner/net"))
+    assert torch.equal(after.body.weight, before.body.weight)

@@ -39,6 +39,7 @@ app.command("hat_sr.cli.data:data_app", name="data", help="Check and prepare tra
 def main() -> NoReturn:
     """Run the command line and exit."""
     logging.basicConfig(format="%(message)s", handlers=[_StderrOfNow()])
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its messages itself
     for name in ("SIGTERM", "SIGHUP"):  # the second is not known everywhere
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)

@@ -15,6 +15,7 @@ from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.evaluate.report import Report, to_json, to_markdown
 from hat_sr.inference.device import Precision
 from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.hub import is_hub_name
 from hat_sr.model.zoo import AUTO, bundled_for, load_model
 
 
@@ -41,8 +42,7 @@ def benchmark(
     scale
         Factor between low- and high-resolution images: the model's.
     model
-        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. auto is the bundled one for the
-        scale, with --jpeg the one for photos if there is one.
+        As in hat-sr upscale. auto is the bundled one for the scale, with --jpeg the one for photos if there is one.
     lr
         Where low-resolution images come from: auto (read if there are any, else mirror), mirror or clamp (made by
         MATLAB's bicubic with these borders), or the name of a folder of the set.
@@ -82,5 +82,6 @@ def benchmark(
         for dataset in datasets:
             scores = run_benchmark(upscaler, dataset)
             results = tuple(progress.track(scores, total=len(dataset.pairs), description=dataset.name))
-            reports.append(Report(model=Path(model).stem, dataset=dataset, results=results))
+            name = model if is_hub_name(model) else Path(model).stem
+            reports.append(Report(model=name, dataset=dataset, results=results))
     sys.stdout.write(to_json(reports) if json else "\n".join(to_markdown(report) for report in reports))

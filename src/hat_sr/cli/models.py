@@ -14,7 +14,7 @@ def info(source: str, /) -> None:
     Parameters
     ----------
     source
-        A bundled name (see hat-sr models) or a file, .safetensors or .pth.
+        A bundled name (see hat-sr models), a file, .safetensors or .pth, or hf://OWNER/REPO on the Hugging Face Hub.
     """
     checkpoint = read_source(source)
     build_model(checkpoint)  # a file whose tensors are not the config's is refused, not described

@@ -57,9 +57,9 @@ def upscale(
     size
         Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
     model
-        A bundled name (see hat-sr models) or a file of weights, .safetensors or .pth. auto is the bundled one for the
-        scale (×4 with --size), and for JPEG and other files compressed with loss the one for photos, which there is at
-        ×4 alone.
+        A bundled name (see hat-sr models), a file of weights, .safetensors or .pth, or hf://OWNER/REPO for one on the
+        Hugging Face Hub. auto is the bundled one for the scale (×4 with --size), and for JPEG and other files
+        compressed with loss the one for photos, which there is at ×4 alone.
     tile
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
         which changes the result a little.

@@ -139,15 +139,23 @@ def save_model(
     storage.write_pickle(path, {official.CONTAINERS[0]: official.with_indices(state, model.config)})
 
 
+def config_from(settings: Mapping[str, object]) -> HATConfig:
+    """The config of settings by name, as JSON gives them.
+
+    Raises WeightsError for an unknown name, ConfigError or TypeError for a value that cannot be.
+    """
+    known = {setting.name for setting in dataclasses.fields(HATConfig)}
+    if unknown := sorted(settings.keys() - known):
+        raise WeightsError(f"its config has settings this version does not know ({', '.join(unknown)}): upgrade")
+    return HATConfig(**dict(settings))  # type: ignore[arg-type]
+
+
 def _read_metadata(text: str) -> tuple[HATConfig, dict[str, str]]:
     """The config and the provenance that our safetensors state."""
     try:
         content = json.loads(text)
-        settings, provenance = dict(content["config"]), dict(content["provenance"])
-        known = {setting.name for setting in dataclasses.fields(HATConfig)}
-        if unknown := sorted(settings.keys() - known):
-            raise WeightsError(f"its config has settings this version does not know ({', '.join(unknown)}): upgrade")
-        return HATConfig(**settings), {str(name): str(value) for name, value in provenance.items()}
+        config, provenance = config_from(dict(content["config"])), dict(content["provenance"])
+        return config, {str(name): str(value) for name, value in provenance.items()}
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"its metadata, under {METADATA_KEY!r}, is not as hat-sr writes it: {error}") from error
 

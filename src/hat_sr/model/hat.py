@@ -1,5 +1,8 @@
 """HAT: shallow features, a body of RHAGs, reconstruction (paper, section 3.1)."""
 
+from collections.abc import Mapping
+from os import PathLike
+
 import torch
 from torch import Tensor, nn
 
@@ -99,6 +102,38 @@ class HAT(nn.Module):
         x = self.conv_last(self.upsample(self.conv_before_upsample(features_BCHW))).to(dtype)
         out: Tensor = x / self.config.img_range + self._mean(x)
         return out
+
+    @staticmethod
+    def from_pretrained(
+        source: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "HAT":
+        """The network of OWNER/REPO on the Hugging Face Hub, or of a folder as `save_pretrained` writes it.
+
+        See `hat_sr.model.zoo.load_pretrained`, which this calls.
+        """
+        from hat_sr.model.zoo import load_pretrained  # only now: this module does without files
+
+        return load_pretrained(source, revision=revision, device=device, dtype=dtype)
+
+    def save_pretrained(
+        self,
+        folder: str | PathLike[str],
+        *,
+        provenance: Mapping[str, str] | None = None,
+        repo_id: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the network as a folder that can be uploaded to the Hugging Face Hub as it is.
+
+        See `hat_sr.model.pretrained.save_pretrained`, which this calls.
+        """
+        from hat_sr.model.pretrained import save_pretrained
+
+        save_pretrained(self, folder, provenance=provenance, repo_id=repo_id, overwrite=overwrite)
 
     def _mean(self, x_BCHW: Tensor) -> Tensor:
         """The mean for an image of that dtype: (1, in_chans, 1, 1)."""

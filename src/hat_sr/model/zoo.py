@@ -1,20 +1,22 @@
-"""Networks by name: those in the package, and where the published ones are."""
+"""Networks by name: those in the package, files, folders and the Hugging Face Hub, and where the published ones are."""
 
 import difflib
 import importlib.resources
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources.abc import Traversable
 from os import PathLike
 from pathlib import Path
 
 import torch
 
-from hat_sr.errors import WeightsError
+from hat_sr.errors import InputError, WeightsError
+from hat_sr.model import hub
 from hat_sr.model.checkpoint import SUFFIXES, Checkpoint, build_model, read_checkpoint
 from hat_sr.model.config import PRESETS, HATConfig
 from hat_sr.model.hat import HAT
+from hat_sr.model.pretrained import check_config
 
 WHERE_PUBLISHED = (
     "https://github.com/XPixelGroup/HAT (README: links to Google Drive and Baidu Netdisk)",
@@ -89,17 +91,39 @@ def read_source(
     img_range: float | None = None,
     mean: Sequence[float] | None = None,
 ) -> Checkpoint:
-    """Read weights by a bundled name, or else from a file. Arguments and errors as for `read_checkpoint`.
+    """Read weights by a bundled name, or else from what `local_file` finds. Arguments and errors as for
+    `read_checkpoint`, and errors as for `local_file`.
 
-    An unknown name raises WeightsError with the nearest name and the list.
+    An unknown name raises WeightsError with the nearest name and the list, a config.json that contradicts its
+    `model.safetensors` too.
     """
     if isinstance(source, str) and source in bundled_names():
         with importlib.resources.as_file(_folder() / f"{source}{SUFFIXES['safetensors']}") as path:
             return read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
+    path = local_file(source)
+    if isinstance(source, str) and not path.exists():
+        if path.name == source and path.suffix not in _FILE_SUFFIXES:
+            raise WeightsError(_unknown_name(source))
+        if _may_be_repo(source):
+            raise WeightsError(
+                f"{source}: there is no such file. If a model on the Hugging Face Hub is meant: {hub.PREFIX}{source}"
+            )
+    checkpoint = read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
+    check_config(checkpoint)
+    return checkpoint
+
+
+def local_file(source: str | PathLike[str]) -> Path:
+    """The file of weights that is meant: that of an `hf://` name, fetched if need be; of a folder; or the path itself.
+
+    Errors as for `hub.fetch` and `hub.choose_weights`. The path of a file is returned unseen.
+    """
+    if isinstance(source, str) and hub.is_hub_name(source):
+        return hub.fetch(source)
     path = Path(source)
-    if isinstance(source, str) and not path.exists() and path.name == source and path.suffix not in _FILE_SUFFIXES:
-        raise WeightsError(_unknown_name(source))
-    return read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
+    if path.is_dir():
+        return path / hub.choose_weights((file.name for file in path.iterdir() if file.is_file()), str(path))
+    return path
 
 
 def load_model(
@@ -111,20 +135,50 @@ def load_model(
     img_range: float | None = None,
     mean: Sequence[float] | None = None,
 ) -> HAT:
-    """The network of `source`, a bundled name or a file of weights, in eval mode.
+    """The network of `source`, in eval mode: a bundled name, a file of weights, a folder with one, or an `hf://` name.
 
     It takes (B, in_chans, H, W) in [0, 1] whose sides are multiples of its window_size; `Upscaler` takes any size.
     The official format tells neither conv_scale nor img_range nor the mean (range [0, 1], one value a channel): None
     takes the published value.
 
     Raises WeightsError if there is no such name or file, or if it does not hold exactly a HAT; ConfigError if an
-    argument contradicts what the file states.
+    argument contradicts what the file states; MissingExtraError for an `hf://` name without huggingface_hub.
     """
     checkpoint = read_source(source, conv_scale=conv_scale, img_range=img_range, mean=mean)
     return build_model(checkpoint, device=device, dtype=dtype)
 
 
+def load_pretrained(
+    source: str | PathLike[str],
+    *,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> HAT:
+    """As `load_model`, which OWNER/REPO, too, is a name for: of a model on the Hub, unless there is such a path.
+
+    `revision` is a branch, a tag or a commit there. Raises InputError if it is given for anything else, or besides
+    the one in an `hf://` name.
+    """
+    if isinstance(source, str) and _may_be_repo(source):
+        source = f"{hub.PREFIX}{source}"
+    if revision is not None:
+        if not isinstance(source, str) or not hub.is_hub_name(source):
+            raise InputError(f"revision {revision!r} is of a model on the Hub, which {source} is not: leave it out")
+        name = hub.parse_name(source)
+        if name.revision is not None:
+            raise InputError(f"{source} has a revision, and {revision!r} is given too: give one")
+        source = str(replace(name, revision=revision))
+    return load_model(source, device=device, dtype=dtype)
+
+
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+
+
+def _may_be_repo(source: str) -> bool:
+    """Whether it has the form OWNER/REPO and is neither a path that is there nor one to a file of weights."""
+    path = Path(source)
+    return hub.is_repo(source) and not path.exists() and path.suffix not in _FILE_SUFFIXES
 
 
 def _folder() -> Traversable:

@@ -232,7 +232,7 @@ class Recipe:
     start: Literal["published", "interpolator"] = "published"
     """"published" draws weights as the paper's code does; "interpolator" starts near bicubic interpolation."""
     start_from: str | None = None
-    """File of weights (or the name of bundled ones) to start from: of the same network, or of a HAT for another scale:
+    """File of weights (or a bundled or hf:// name) to start from: of the same network, or of a HAT for another scale:
     its upsampling convolutions that do not fit are then started anew, as `start` says."""
     device: str = "auto"
     """"auto" is the accelerator that torch finds, else the CPU."""

@@ -15,8 +15,9 @@ from hat_sr.model import official, storage
 from hat_sr.model.checkpoint import NETWORK_KEY, save_model
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
+from hat_sr.model.hub import is_hub_name
 from hat_sr.model.initialise import initialise_as_interpolator
-from hat_sr.model.zoo import read_source
+from hat_sr.model.zoo import local_file, read_source
 from hat_sr.train.config import NetworkConfig, Recipe
 
 logger = logging.getLogger(__name__)
@@ -36,14 +37,15 @@ def build_network(recipe: Recipe) -> nn.Module:
     if recipe.start_from is None:
         return network
     path = Path(recipe.start_from)
-    if path.name != recipe.start_from and not path.exists():  # else it may be the name of a bundled network
+    is_path = path.name != recipe.start_from and not is_hub_name(recipe.start_from)  # else it may be a name
+    if is_path and not path.exists():
         raise WeightsError(
             f"start_from {path} is not there: run the training that writes it, or give --start-from FILE"
         )
     if isinstance(network, HAT):
         load_what_fits(network, recipe.start_from)
     else:
-        _load_other(network, path)
+        _load_other(network, local_file(recipe.start_from))
     return network
 
 
