@@ -81,6 +81,14 @@ def test_missing_files_are_not_taken_for_names(bundle, tmp_path, monkeypatch, pa
         zoo.load_model(path)
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("hat-xs-x4", "hat-xs-x4"), ("runs/mine.pth", "mine"), ("hf://owner/net@v1.0", "hf://owner/net@v1.0")],
+)
+def test_labels(source, name):
+    assert zoo.label(source) == name
+
+
 def test_every_bundled_network_loads():
     for name in zoo.bundled_names():
         checkpoint = zoo.read_source(name)

@@ -15,8 +15,7 @@ from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.evaluate.report import Report, to_json, to_markdown
 from hat_sr.inference.device import Precision
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.hub import is_hub_name
-from hat_sr.model.zoo import AUTO, bundled_for, load_model
+from hat_sr.model.zoo import AUTO, bundled_for, label, load_model
 
 
 def benchmark(
@@ -82,6 +81,5 @@ def benchmark(
         for dataset in datasets:
             scores = run_benchmark(upscaler, dataset)
             results = tuple(progress.track(scores, total=len(dataset.pairs), description=dataset.name))
-            name = model if is_hub_name(model) else Path(model).stem
-            reports.append(Report(model=name, dataset=dataset, results=results))
+            reports.append(Report(model=label(model), dataset=dataset, results=results))
     sys.stdout.write(to_json(reports) if json else "\n".join(to_markdown(report) for report in reports))

@@ -38,7 +38,7 @@ def lam(
         X,Y or X,Y,SIZE: the part to explain, in pixels of the high-resolution picture; its first column and row are X
         and Y, and its side is SIZE or 16.
     models
-        Bundled names (see hat-sr models), files of weights or "bicubic", with commas between them; all of one factor.
+        What hat-sr upscale takes as --model, or "bicubic", with commas between them; all of one factor.
     output
         Where to draw the figure: .png, .pdf or .svg. Without it none is drawn. An existing file is replaced.
     json

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from hat_sr.image.resize import resize
 from hat_sr.inference.device import find_device
 from hat_sr.inference.pad import padded
 from hat_sr.inference.upscale import Upscale
-from hat_sr.model.zoo import load_model
+from hat_sr.model.zoo import label, load_model
 
 BICUBIC = "bicubic"
 """The name of bicubic interpolation, which takes the factor of the networks beside it."""
@@ -47,7 +46,7 @@ def load_upscales(names: Sequence[str], *, device: str | torch.device = "auto") 
 
 
 def load_network(name: str, *, device: str | torch.device = "auto") -> NamedUpscale:
-    """Load a network: a bundled name, or a file of weights (.safetensors, .pth). In float32.
+    """Load a network: whatever `load_model` takes. In float32.
 
     Raises WeightsError as `load_model` does, ConfigError for a network that is not for RGB, or an unknown device.
     """
@@ -57,9 +56,7 @@ def load_network(name: str, *, device: str | torch.device = "auto") -> NamedUpsc
     if config.in_chans != 3:
         raise ConfigError(f"{name} takes {config.in_chans} channels: networks for RGB are compared")
     upscale = padded(network, multiple=config.window_size, scale=config.upscale)
-    return NamedUpscale(
-        name=Path(name).stem, scale=config.upscale, upscale=lambda x: upscale(x.to(device)).to(x.device)
-    )
+    return NamedUpscale(name=label(name), scale=config.upscale, upscale=lambda x: upscale(x.to(device)).to(x.device))
 
 
 def _bicubic(scale: int) -> NamedUpscale:

@@ -126,6 +126,11 @@ def local_file(source: str | PathLike[str]) -> Path:
     return path
 
 
+def label(source: str) -> str:
+    """What tables call the network of `source`: a name as it is, a file without its folder and suffix."""
+    return source if hub.is_hub_name(source) else Path(source).stem
+
+
 def load_model(
     source: str | PathLike[str],
     *,
