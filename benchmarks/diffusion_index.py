@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hat_sr.evaluate.benchmark import read_rgb
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.evaluate.explain import Scene, as_dict, explain, settings
+from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
 from hat_sr.inference.named import load_upscales

@@ -24,7 +24,8 @@ SURFACE = {
     "benchmark": {
         "--data": "required",
         "--scale": "required",
-        "--model -m": "optional",
+        "--models --model -m": "optional",
+        "--sets": "optional",
         "--lr": "optional",
         "--jpeg": "optional",
         "--tile": "optional",
@@ -32,7 +33,11 @@ SURFACE = {
         "--precision": "optional",
         "--device": "optional",
         "--self-ensemble": "optional",
+        "--published": "optional",
+        "--cache": "optional",
         "--json": "optional",
+        "--markdown": "optional",
+        "--html": "optional",
     },
     "lam": {
         "IMAGE": "required",

@@ -231,3 +231,19 @@ def test_auto_takes_the_network_for_photos_for_lossy_files_and_says_so(upscale, 
     assert upscale("a.jpg", "--overwrite") == 0  # a network that is named is taken for all
     assert capsys.readouterr().err == ""
     assert read_image("a_x2.jpg").pixels.mean() > means["a"] + 20
+
+
+@pytest.mark.parametrize(("words", "shape"), [(("--scale", "3"), (15, 21, 3)), (("--size", "20x"), (14, 20, 3))])
+def test_bicubic_is_a_model_of_any_scale(tmp_path, monkeypatch, words, shape):
+    write_noise(tmp_path / "a.png", 5, 7)
+    words = (tmp_path / "a.png", "--model", "bicubic", *words, "-o", tmp_path / "b.png")
+    assert run(monkeypatch, "upscale", *words) == 0
+    assert read_image(tmp_path / "b.png").pixels.shape == shape
+
+
+def test_memory_is_planned_for_hat_alone(tmp_path, monkeypatch, capsys):
+    write_noise(tmp_path / "a.png", 5, 7)
+    assert run(monkeypatch, "upscale", tmp_path / "a.png", "--model", "bicubic", "--memory", "1GiB") == 2
+    assert "--memory plans for HAT, and bicubic is none" in capsys.readouterr().err
+    assert run(monkeypatch, "upscale", tmp_path / "a.png", "--scale", "0") == 2
+    assert "scale 0.0 must be a finite number of at least 1" in capsys.readouterr().err

@@ -58,6 +58,29 @@ def test_old_matlab_images_are_read_only_when_named(tmp_path):
     assert found(tmp_path)[1] == ["LRbic_matlab_new/X4/a.png"]
 
 
+def test_cropped_ground_truth_comes_before_the_original(tmp_path):
+    touch(tmp_path, "original/a.png", "GTmod12/a.png", "LRbicx4/a.png")
+    assert found(tmp_path) == (["GTmod12/a.png"], ["LRbicx4/a.png"], None)
+    touch(tmp_path, "GTmod4/a.png")
+    assert found(tmp_path)[0] == ["GTmod4/a.png"]
+    assert found(tmp_path, scale=3)[0] == ["GTmod12/a.png"]
+
+
+def test_pairs_in_one_folder(tmp_path):
+    stem = "image_SRF_4/img_001_SRF_4"
+    touch(tmp_path, *(f"{stem}_{kind}.png" for kind in ("HR", "LR", "bicubic", "SRCNN")), "image_SRF_2/x_SRF_2_HR.png")
+    assert found(tmp_path) == ([f"{stem}_HR.png"], [None], "mirror")  # as with _old folders, unless named
+    assert found(tmp_path, lr="image_SRF_4") == ([f"{stem}_HR.png"], [f"{stem}_LR.png"], None)
+    assert found(tmp_path, lr="image_SRF") == found(tmp_path, lr="image_SRF_4")
+    assert found(tmp_path, scale=2)[0] == ["image_SRF_2/x_SRF_2_HR.png"]
+
+
+@pytest.mark.parametrize("folder", ["LRbicx4", "LRbic_x4", "LRbic_X4"])
+def test_a_folder_may_be_named_without_the_scale(tmp_path, folder):
+    touch(tmp_path, "GT/a.png", f"{folder}/a.png", "LR_other/X4/a.png")
+    assert found(tmp_path, lr="LRbic")[1] == [f"{folder}/a.png"]
+
+
 @pytest.mark.parametrize("border", ["mirror", "clamp"])
 def test_making_can_be_asked_for(tmp_path, border):
     touch(tmp_path, "GT/a.png", "LR/X4/a.png")

@@ -361,7 +361,7 @@ def test_the_written_network_is_the_averaged_one_and_scores_as_logged(root):
     for name, value in state.averaged.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     (dataset,) = find_datasets(root / "set", 2)
-    score = mean_score([result.model for result in benchmark(padded(model, multiple=4, scale=2), dataset)])
+    score = mean_score([result.score for result in benchmark(padded(model, multiple=4, scale=2), dataset)])
     logged = _log(root / "run")[-1]
     assert (logged["psnr"], logged["ssim"]) == pytest.approx((score.psnr, score.ssim))
     best = read_checkpoint(root / "run" / "best.safetensors")

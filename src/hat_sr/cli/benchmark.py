@@ -1,28 +1,35 @@
 """`hat-sr benchmark`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.table import Table
 
+from hat_sr.cli.entrants import Settings, open_entrants, parse_names, parse_scales
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
-from hat_sr.evaluate.benchmark import benchmark as run_benchmark
-from hat_sr.evaluate.dataset import find_datasets
-from hat_sr.evaluate.report import Report, to_json, to_markdown
+from hat_sr.evaluate.cache import Cache, default_folder
+from hat_sr.evaluate.compare import Entrant, compare
+from hat_sr.evaluate.dataset import Dataset, find_datasets
+from hat_sr.evaluate.page import to_html
+from hat_sr.evaluate.report import Report, notes, summaries, to_json, to_markdown
+from hat_sr.evaluate.sets import describe_lr, find_sets
+from hat_sr.files import replacing, what_blocks_writing
 from hat_sr.inference.device import Precision
-from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import AUTO, bundled_for, label, load_model
+from hat_sr.model.zoo import AUTO
 
 
 def benchmark(
     *,
     data: Path,
-    scale: int,
-    model: Annotated[str, Parameter(alias="-m")] = AUTO,
+    scale: str,
+    models: Annotated[Sequence[str], Parameter(alias=("--model", "-m"), negative="")] = (AUTO,),
+    sets: str | None = None,
     lr: str = "auto",
     jpeg: int | None = None,
     tile: Literal["auto", "off"] | int = "auto",
@@ -30,18 +37,26 @@ def benchmark(
     precision: Precision = "fp32",
     device: str = "auto",
     self_ensemble: Annotated[bool, Parameter(negative="")] = False,
+    published: Annotated[bool, Parameter(negative="")] = False,
+    cache: Literal["off"] | Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
+    markdown: Annotated[bool, Parameter(negative="")] = False,
+    html: Path | None = None,
 ) -> None:
-    """Score a model on benchmark images, with bicubic beside it: PSNR and SSIM on Y, as papers report them.
+    """Score networks on benchmark images, with bicubic beside them: PSNR and SSIM on Y, as papers report them.
 
     Parameters
     ----------
     data
         Folder of one set (images, or a subfolder GT, HR or original, perhaps an LR folder beside it), or of several.
     scale
-        Factor between low- and high-resolution images: the model's.
-    model
-        As in hat-sr upscale. auto is the bundled one for the scale, with --jpeg the one for photos if there is one.
+        Factor between low- and high-resolution images, or several: 2,3,4. A network is scored at its own.
+    models
+        As in hat-sr upscale, with commas between several, or the option several times. auto is the bundled one for the
+        scale, with --jpeg the one for photos if there is one.
+    sets
+        Which of Set5, Set14, BSD100, Urban100, Manga109 to look for below --data, with commas between them, and to
+        check image by image. Default: whatever is there, unchecked.
     lr
         Where low-resolution images come from: auto (read if there are any, else mirror), mirror or clamp (made by
         MATLAB's bicubic with these borders), or the name of a folder of the set.
@@ -57,29 +72,76 @@ def benchmark(
         As in hat-sr upscale.
     self_ensemble
         As in hat-sr upscale.
+    published
+        Put the figures of other networks' papers into the tables, marked as quoted.
+    cache
+        Folder of what was computed before, from where a run that was stopped goes on; off keeps nothing. Default:
+        hat-sr/benchmark in the user's folder for caches.
     json
-        Print JSON instead of Markdown tables.
+        Print JSON instead of tables.
+    markdown
+        Print Markdown instead, with a row for each image.
+    html
+        Write a page, too: the tables, and details of the images side by side and under a slider.
     """
-    named = model != AUTO
-    model = model if named else bundled_for(scale, lossy=jpeg is not None)
-    network = load_model(model)
-    if network.config.upscale != scale and not named:
-        raise ConfigError(f"no network in the package enlarges by {scale}: name a file of weights with --model")
-    if network.config.upscale != scale:
-        raise ConfigError(f"{model} enlarges by {network.config.upscale}, but scale {scale} was asked for")
-    if network.config.in_chans != 3:
-        raise ConfigError(
-            f"{model} takes {network.config.in_chans} channels: the benchmark is defined for RGB networks"
-        )
-    budget = None if memory is None else parse_bytes(memory)
-    upscaler = Upscaler(
-        network, tile=tile, memory=budget, precision=precision, self_ensemble=self_ensemble, device=device
+    if json and markdown:
+        raise ConfigError("--json and --markdown are both given: give one")
+    if html is not None and (path := what_blocks_writing(html.parent)) is not None:
+        raise ConfigError(f"{html} cannot be written because of {path}: name another --html")
+    keep = None if cache == "off" else Cache(cache or default_folder())
+    scales = parse_scales(scale)
+    settings = Settings(
+        tile=tile,
+        memory=None if memory is None else parse_bytes(memory),
+        precision=precision,
+        self_ensemble=self_ensemble,
+        device=device,
     )
-    reports = []
-    datasets = find_datasets(data, scale, lr=lr, jpeg=jpeg)
+    entrants = open_entrants(parse_names(models), scales, settings, lossy=jpeg is not None)
+    if sets is None:
+        folders = [one for factor in scales for one in find_datasets(data, factor, lr=lr, jpeg=jpeg)]
+        found = [(dataset, f"{len(dataset.pairs)} images, not checked") for dataset in folders]
+    else:
+        found = find_sets(data, parse_names([sets]), scales, lr=lr, jpeg=jpeg)
+    reports = [_report(dataset, check, entrants[dataset.scale], keep) for dataset, check in found]
+
+    if json:
+        sys.stdout.write(to_json(reports, published=published))
+    elif markdown:
+        sys.stdout.write(to_markdown(reports, published=published))
+    else:
+        _print_tables(reports, published)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(html) as part:
+            part.write_text(to_html(reports, published=published), encoding="utf-8")
+
+
+def _report(dataset: Dataset, check: str, entrants: list[Entrant], cache: Cache | None) -> Report:
+    """Score one set, with a progress bar."""
     with progress_bars(Console(stderr=True)) as progress:
-        for dataset in datasets:
-            scores = run_benchmark(upscaler, dataset)
-            results = tuple(progress.track(scores, total=len(dataset.pairs), description=dataset.name))
-            reports.append(Report(model=label(model), dataset=dataset, results=results))
-    sys.stdout.write(to_json(reports) if json else "\n".join(to_markdown(report) for report in reports))
+        images = progress.track(
+            compare(entrants, dataset, cache), total=len(dataset.pairs), description=f"{dataset.name} ×{dataset.scale}"
+        )
+        return Report(
+            dataset=dataset,
+            check=check,
+            lr=describe_lr(dataset),
+            num_parameters={entrant.name: entrant.num_parameters for entrant in entrants},
+            images=tuple(images),
+        )
+
+
+def _print_tables(reports: list[Report], published: bool) -> None:
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 1000  # a file has no margin to break lines at
+    for summary in summaries(reports, published=published):
+        table = Table(f"×{summary.scale}")
+        for name in ("parameters", *summary.sets):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in summary.rows:
+            table.add_row(row.label, row.size, *row.cells, style="bold" if row.reference is None else "")
+        console.print(table)
+    for note in notes(reports, published=published):
+        console.print(note)

@@ -1,5 +1,6 @@
 """`hat-sr upscale`."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -12,17 +13,19 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from hat_sr.cli.jobs import Job, plan_jobs
+from hat_sr.cli.networks import open_upscaler
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError, HatError
 from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
+from hat_sr.inference.baselines import PlainUpscaler
 from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import AUTO, bundled_for, load_model
+from hat_sr.model.zoo import AUTO, bundled_for
 
 DEFAULT_SCALE = 4
 """What images are enlarged by if neither a scale nor a size nor a model is named."""
@@ -57,9 +60,10 @@ def upscale(
     size
         Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
     model
-        A bundled name (see hat-sr models), a file of weights, .safetensors or .pth, or hf://OWNER/REPO for one on the
-        Hugging Face Hub. auto is the bundled one for the scale (×4 with --size), and for JPEG and other files
-        compressed with loss the one for photos, which there is at ×4 alone.
+        A bundled name (see hat-sr models), a file of weights, .safetensors or .pth, hf://OWNER/REPO for one on the
+        Hugging Face Hub, of HAT or with the extra baselines of another network, or bicubic. auto is the bundled one for
+        the scale (×4 with --size), and for JPEG and other files compressed with loss the one for photos, which there is
+        at ×4 alone.
     tile
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
         which changes the result a little.
@@ -90,15 +94,22 @@ def upscale(
 
     budget = None if memory is None else parse_bytes(memory)
 
-    def make(name: str) -> Upscaler:
-        network = load_model(name)
-        return Upscaler(
-            network, tile=tile, memory=budget, precision=precision, self_ensemble=self_ensemble, device=device
-        )
+    wanted = DEFAULT_SCALE if scale is None else scale
+    scaled_size(1, 1, wanted)  # refuses an impossible factor before any file is looked at
 
-    upscalers = _Upscalers(model, scale or DEFAULT_SCALE, make)
+    def make(name: str) -> Upscaler | PlainUpscaler:
+        return open_upscaler(
+            name,
+            scale=math.ceil(wanted),
+            tile=tile,
+            memory=budget,
+            precision=precision,
+            self_ensemble=self_ensemble,
+            device=device,
+        )[0]
+
+    upscalers = _Upscalers(model, wanted, make)
     factor = upscalers.usual.scale if scale is None else scale
-    scaled_size(1, 1, factor)  # refuses an impossible factor before any file is looked at
     suffix = f"_x{factor:g}" if target is None else f"_{target[1] or ''}x{target[0] or ''}"
     jobs = plan_jobs(
         inputs,
@@ -141,7 +152,7 @@ def upscale(
 class _Upscalers:
     """The network for each picture: the one that is named, or the one in the package that suits it."""
 
-    def __init__(self, model: str, scale: float, make: Callable[[str], Upscaler]) -> None:
+    def __init__(self, model: str, scale: float, make: Callable[[str], Upscaler | PlainUpscaler]) -> None:
         self.model, self.scale, self.make = model, scale, make
         self.made = {self._name(lossy=False): make(self._name(lossy=False))}
         (self.usual,) = self.made.values()
@@ -150,7 +161,7 @@ class _Upscalers:
         """The networks there are, and the precision they run in."""
         return " and ".join(f"{name} in {PRECISION_NAMES[one.dtype]}" for name, one in self.made.items())
 
-    def suiting(self, image: Image, source: Path) -> Upscaler:
+    def suiting(self, image: Image, source: Path) -> Upscaler | PlainUpscaler:
         """The one for `image`, read from `source`; says which it is where that is not the usual one, once."""
         name = self._name(lossy=image.metadata.lossy)
         if name not in self.made:

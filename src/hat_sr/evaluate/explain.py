@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from hat_sr.evaluate.benchmark import read_rgb
 from hat_sr.evaluate.metrics import psnr
+from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.image.resize import imresize
 from hat_sr.inference.named import NamedUpscale
 from hat_sr.lam.attribution import EPSILON, KERNEL_SIZE, SIGMA, STEPS, Attribution, Window, local_attribution_map

@@ -1,97 +1,197 @@
-"""Benchmark results as text: a Markdown table, which also reads well in a terminal, and JSON."""
+"""Benchmark results as tables: rows for whoever shows them, Markdown, and JSON."""
 
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hat_sr.evaluate.benchmark import ImageResult, Score, mean_score
+from hat_sr.evaluate.benchmark import Score, mean_score
+from hat_sr.evaluate.compare import BICUBIC, Compared
 from hat_sr.evaluate.dataset import Dataset
+from hat_sr.evaluate.published import Published, Reference, published_figures
 
 METRIC = "PSNR (dB) and SSIM on Y of BT.601 from 8-bit RGB, gray scored as RGB, borders of one scale cropped"
 """What the figures are, in one phrase."""
 
+NONE = "–"
+"""What stands in a table where there is no figure."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All results on one data set."""
+    """All results on one data set at one scale."""
 
-    model: str
-    """A label for what was scored."""
     dataset: Dataset
-    results: tuple[ImageResult, ...]
+    check: str
+    """What its check found, as a phrase."""
+    lr: str
+    """Where the low-resolution images come from, as a phrase."""
+    num_parameters: dict[str, int | None]
+    """By entrant, in the order they were named, without bicubic."""
+    images: tuple[Compared, ...]
 
     @property
-    def mean(self) -> Score:
-        """The model's mean score."""
-        return mean_score([result.model for result in self.results])
+    def title(self) -> str:
+        """The set and the scale."""
+        return f"{self.dataset.name} ×{self.dataset.scale}"
 
     @property
-    def mean_bicubic(self) -> Score:
-        """Bicubic's mean score."""
-        return mean_score([result.bicubic for result in self.results])
+    def means(self) -> dict[str, Score]:
+        """The mean scores, by entrant, bicubic first."""
+        return {
+            name: mean_score([image.scores[name] for image in self.images]) for name in (BICUBIC, *self.num_parameters)
+        }
+
+    def below_bicubic(self, name: str) -> list[str]:
+        """The images on which an entrant's PSNR is lower than bicubic's."""
+        return [image.name for image in self.images if image.scores[name].psnr < image.scores[BICUBIC].psnr]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One network in a table."""
+
+    name: str
+    num_parameters: int | None
+    reference: Reference | None
+    """Where the figures are quoted from; None if they were measured."""
+    cells: tuple[str, ...]
+    """A text for each set."""
 
     @property
-    def below_bicubic(self) -> tuple[str, ...]:
-        """Names of the images on which the model's PSNR is lower than bicubic's."""
-        return tuple(result.name for result in self.results if result.model.psnr < result.bicubic.psnr)
+    def label(self) -> str:
+        """The name, with the key of the paper if the figures are quoted."""
+        return self.name if self.reference is None else f"{self.name}, quoted [{self.reference.key}]"
+
+    @property
+    def size(self) -> str:
+        """The number of parameters, in millions."""
+        return NONE if self.num_parameters is None else f"{self.num_parameters / 1e6:.2f} M"
 
 
-def to_markdown(report: Report) -> str:
-    """One aligned Markdown table with a row per image and the mean, and what was measured and how around it."""
-    rows = [(result.name, result.model, result.bicubic) for result in report.results]
-    rows.append(("mean", report.mean, report.mean_bicubic))
-    header = ("image", "PSNR", "SSIM", "bicubic PSNR", "bicubic SSIM")
-    cells = [
-        (name, f"{model.psnr:.2f}", f"{model.ssim:.4f}", f"{bicubic.psnr:.2f}", f"{bicubic.ssim:.4f}")
-        for name, model, bicubic in rows
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The mean scores at one scale: a row for each network, a cell for each set."""
+
+    scale: int
+    sets: tuple[str, ...]
+    rows: tuple[Row, ...]
+    """By PSNR on the first set; those without a figure there are last."""
+
+
+def summaries(reports: Sequence[Report], *, published: bool = False) -> list[Summary]:
+    """A table for each scale, with the figures of papers in it if they are wanted."""
+    return [
+        _summary([report for report in reports if report.dataset.scale == scale], published)
+        for scale in dict.fromkeys(report.dataset.scale for report in reports)
     ]
-    table = markdown_table(header, cells)
-    data = report.dataset
-    below = ", ".join(report.below_bicubic) or "none"
-    return (
-        f"{data.name} ×{data.scale}, {report.model}. Low-resolution images: {data.lr_source}.\n\n"
-        f"{table}\n\n{METRIC}. Images below bicubic: {below}.\n"
-    )
+
+
+def _summary(reports: list[Report], published: bool) -> Summary:
+    sets = [report.dataset.name for report in reports]
+    rows: list[tuple[float, Row]] = []
+    for name, first in reports[0].means.items():
+        cells = tuple(_cell(report.means[name]) for report in reports)
+        size = reports[0].num_parameters.get(name)
+        rows.append((first.psnr, Row(name=name, num_parameters=size, reference=None, cells=cells)))
+    for figures in published_figures(reports[0].dataset.scale, sets) if published else []:
+        cells = tuple(f"{figures.psnr[name]:.2f}" if name in figures.psnr else NONE for name in sets)
+        row = Row(name=figures.name, num_parameters=figures.num_parameters, reference=figures.reference, cells=cells)
+        rows.append((figures.psnr.get(sets[0], math.inf), row))
+    rows.sort(key=lambda row: row[0])
+    return Summary(scale=reports[0].dataset.scale, sets=tuple(sets), rows=tuple(row for _, row in rows))
+
+
+def notes(reports: Sequence[Report], *, published: bool = False) -> list[str]:
+    """What belongs below the tables: what was measured on what, and which images are below bicubic."""
+    lines = [f"{METRIC}."]
+    for report in reports:
+        below = "; ".join(
+            f"{name}: {', '.join(images)}" for name in report.num_parameters if (images := report.below_bicubic(name))
+        )
+        lines.append(
+            f"{report.title}: {report.check}. Low-resolution images: {report.lr}. Below bicubic: {below or 'none'}."
+        )
+    rows = [row for summary in summaries(reports, published=published) for row in summary.rows]
+    return lines + [
+        f"Quoted, PSNR alone: {line}." for line in dict.fromkeys(str(r.reference) for r in rows if r.reference)
+    ]
+
+
+def to_markdown(reports: Sequence[Report], *, published: bool = False) -> str:
+    """Tables of means, notes, and a table for each set with a row for each image."""
+    parts = []
+    for summary in summaries(reports, published=published):
+        header = (f"×{summary.scale}", "parameters", *summary.sets)
+        parts.append(markdown_table(header, [(row.label, row.size, *row.cells) for row in summary.rows]))
+    parts.append("\n".join(f"- {note}" for note in notes(reports, published=published)))
+    for report in reports:
+        rows = [(image.name, *map(_cell, image.scores.values())) for image in report.images]
+        rows.append(("mean", *map(_cell, report.means.values())))
+        parts.append(markdown_table((report.title, *report.means), rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(reports: Sequence[Report], *, published: bool = False) -> str:
+    """A JSON object with a list of data sets, each with its images and means; an infinite PSNR is null."""
+    scales = dict.fromkeys(report.dataset.scale for report in reports)
+    sets = [report.dataset.name for report in reports]
+    quoted = [figures for scale in scales for figures in published_figures(scale, sets)] if published else []
+    content = {
+        "metric": METRIC,
+        "datasets": [_as_dict(report) for report in reports],
+        "published": [_quoted(figures, sets) for figures in quoted],
+    }
+    return json.dumps(content, indent=2) + "\n"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """An aligned table without a newline behind it: the first column to the left, the others to the right."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     rule = ["-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    return "\n".join(_row(row, widths) for row in (header, rule, *rows))
+    return "\n".join(_line(row, widths) for row in (header, rule, *rows))
 
 
-def to_json(reports: list[Report]) -> str:
-    """A JSON object with a list of data sets, each with its images and mean; an infinite PSNR is null."""
-    return json.dumps({"metric": METRIC, "datasets": [_as_dict(report) for report in reports]}, indent=2) + "\n"
-
-
-def _row(cells: Sequence[str], widths: list[int]) -> str:
+def _line(cells: Sequence[str], widths: list[int]) -> str:
     first, *rest = zip(cells, widths, strict=True)
     return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]) + " |"
+
+
+def _cell(score: Score) -> str:
+    return f"{score.psnr:.2f} / {score.ssim:.4f}"
 
 
 def _as_dict(report: Report) -> dict[str, object]:
     return {
         "dataset": report.dataset.name,
         "scale": report.dataset.scale,
-        "lr": report.dataset.lr_source,
-        "model": report.model,
-        "mean": _scores(report.mean, report.mean_bicubic),
-        "images": [{"name": result.name, **_scores(result.model, result.bicubic)} for result in report.results],
-        "below_bicubic": list(report.below_bicubic),
+        "check": report.check,
+        "lr": report.lr,
+        "models": [
+            {
+                "name": name,
+                "num_parameters": report.num_parameters.get(name),
+                **_scores(mean),
+                "below_bicubic": report.below_bicubic(name),
+            }
+            for name, mean in report.means.items()
+        ],
+        "images": [
+            {"name": image.name, "scores": {name: _scores(score) for name, score in image.scores.items()}}
+            for image in report.images
+        ],
     }
 
 
-def _scores(model: Score, bicubic: Score) -> dict[str, float | None]:
+def _quoted(figures: Published, sets: list[str]) -> dict[str, object]:
     return {
-        "psnr": _finite(model.psnr),
-        "ssim": model.ssim,
-        "bicubic_psnr": _finite(bicubic.psnr),
-        "bicubic_ssim": bicubic.ssim,
+        "name": figures.name,
+        "scale": figures.scale,
+        "num_parameters": figures.num_parameters,
+        "cite": str(figures.reference),
+        "psnr": {name: value for name, value in figures.psnr.items() if name in sets},
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _scores(score: Score) -> dict[str, float | None]:
+    return {"psnr": score.psnr if math.isfinite(score.psnr) else None, "ssim": score.ssim}

@@ -4,17 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from hat_sr.errors import ConfigError
-from hat_sr.image.resize import resize
+from hat_sr.inference.baselines import BICUBIC, load_upscale
 from hat_sr.inference.device import find_device
-from hat_sr.inference.pad import padded
 from hat_sr.inference.upscale import Upscale
-from hat_sr.model.zoo import label, load_model
-
-BICUBIC = "bicubic"
-"""The name of bicubic interpolation, which takes the factor of the networks beside it."""
+from hat_sr.model.zoo import label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +41,19 @@ def load_upscales(names: Sequence[str], *, device: str | torch.device = "auto") 
 
 
 def load_network(name: str, *, device: str | torch.device = "auto") -> NamedUpscale:
-    """Load a network: whatever `load_model` takes. In float32.
+    """Load a network: whatever `load_upscale` takes. In float32.
 
-    Raises WeightsError as `load_model` does, ConfigError for a network that is not for RGB, or an unknown device.
+    Raises as `load_upscale` does, and ConfigError for a network that is not for RGB, or an unknown device.
     """
     device = find_device(device)
-    network = load_model(name, device=device)
-    config = network.config
-    if config.in_chans != 3:
-        raise ConfigError(f"{name} takes {config.in_chans} channels: networks for RGB are compared")
-    upscale = padded(network, multiple=config.window_size, scale=config.upscale)
-    return NamedUpscale(name=label(name), scale=config.upscale, upscale=lambda x: upscale(x.to(device)).to(x.device))
+    network = load_upscale(name)
+    if network.in_chans != 3:
+        raise ConfigError(f"{name} takes {network.in_chans} channels: networks for RGB are compared")
+    network.module.to(device)
+    return NamedUpscale(
+        name=label(name), scale=network.scale, upscale=lambda x: network.upscale(x.to(device)).to(x.device)
+    )
 
 
 def _bicubic(scale: int) -> NamedUpscale:
-    def upscale(x: Tensor) -> Tensor:
-        return resize(x, (scale * x.shape[-2], scale * x.shape[-1]))
-
-    return NamedUpscale(name=BICUBIC, scale=scale, upscale=upscale)
+    return NamedUpscale(name=BICUBIC, scale=scale, upscale=load_upscale(BICUBIC, scale=scale).upscale)

@@ -69,7 +69,7 @@ def read_checkpoint(
         state = official.unwrap(content)
         if NETWORK_KEY in metadata:
             raise WeightsError(
-                "it holds weights of a recipe's [network]: hat-sr trains and validates it, but runs HAT only"
+                "it holds weights of a recipe's [network]: hat-sr trains and validates it, but does not run it"
             )
         if METADATA_KEY in metadata:
             file_format: Format = "safetensors"

@@ -169,7 +169,7 @@ def _check_is_hat(state: Mapping[str, Tensor]) -> None:
         return
     for name, network in _OTHER_NETWORKS.items():
         if name in state:
-            raise WeightsError(f"it holds weights of {network}, not of HAT: hat-sr runs HAT only")
+            raise WeightsError(f"it holds weights of {network}, not of HAT")
     raise WeightsError(
         f"it holds weights of another network than HAT: keys such as {_some(state)}, and no {missing[0]}"
     )

@@ -31,7 +31,7 @@ def validate(
 
     for dataset in find_datasets(folder, recipe.upscale, jpeg=recipe.log.validation_jpeg):
         for result in benchmark(upscale, dataset):
-            results.append(result.model)
+            results.append(result.score)
             if len(pictures) < recipe.log.num_pictures:
                 pictures[result.name] = last[0]
     return mean_score(results), pictures

@@ -1,0 +1,94 @@
+"""Several networks on one benchmark, image by image, going on from what was computed before."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hat_sr.evaluate.benchmark import Score, bicubic, enlarge, score
+from hat_sr.evaluate.cache import Cache, Entry, code_digest, file_digest, key_of
+from hat_sr.evaluate.dataset import Dataset, Pair
+from hat_sr.evaluate.detail import cut_detail, place_detail
+from hat_sr.evaluate.pairs import load_pair
+from hat_sr.image.resize import imresize
+from hat_sr.inference.upscale import Upscale
+
+BICUBIC = "bicubic"
+"""The name of the interpolation that is always compared with."""
+
+ORIGINAL = "original"
+"""The name of the ground truth among the details."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrant:
+    """A network that is compared."""
+
+    name: str
+    upscale: Upscale
+    """As for `hat_sr.evaluate.benchmark.benchmark`."""
+    num_parameters: int | None
+    fingerprint: str
+    """Another one if its results can be others: of its weights and settings."""
+    repeatable: Callable[[int, int], bool] = lambda height, width: True
+    """Whether the result on an LR image of this size is the same again wherever the fingerprint is, and so is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One image, by all entrants and by bicubic."""
+
+    name: str
+    scores: dict[str, Score]
+    """By entrant, bicubic first."""
+    details: dict[str, bytes]
+    """The same square of each result and of the original, which is last, as WebP files."""
+
+
+def bicubic_entrant(scale: int) -> Entrant:
+    """MATLAB's bicubic with mirrored borders."""
+    return Entrant(name=BICUBIC, upscale=bicubic(scale), num_parameters=None, fingerprint=BICUBIC)
+
+
+def compare(entrants: Sequence[Entrant], dataset: Dataset, cache: Cache | None = None) -> Iterator[Compared]:
+    """Score each image of `dataset` by each entrant and by bicubic, yielding it as soon as all are done.
+
+    What is in `cache` is taken from there, and what is not is put there at once, so that a run that was stopped goes
+    on; the results are the same. Raises as `benchmark`, and OSError if the cache cannot be written to.
+    """
+    entrants = [bicubic_entrant(dataset.scale), *entrants]
+    for pair in dataset.pairs:
+        # The original is one of them: it has a detail, too, and its score is perfect by definition.
+        keys = {ORIGINAL: _key(pair, dataset, ORIGINAL)}
+        keys |= {entrant.name: _key(pair, dataset, entrant.fingerprint) for entrant in entrants}
+        entries = {} if cache is None else {name: entry for name, key in keys.items() if (entry := cache.get(key))}
+        if len(entries) < len(keys):
+            for name, entry, keep in _computed([one for one in entrants if one.name not in entries], pair, dataset):
+                entries[name] = entry
+                if cache is not None and keep:
+                    cache.put(keys[name], entry)
+        yield Compared(
+            name=pair.name,
+            scores={entrant.name: entries[entrant.name].score for entrant in entrants},
+            details={name: entries[name].detail for name in (*(entrant.name for entrant in entrants), ORIGINAL)},
+        )
+
+
+def _computed(entrants: list[Entrant], pair: Pair, dataset: Dataset) -> Iterator[tuple[str, Entry, bool]]:
+    """The entries of these entrants and of the original, and whether they may be kept."""
+    scale = dataset.scale
+    lr, hr = load_pair(pair, dataset)
+    place = place_detail(imresize(lr, scale), hr, crop_border=scale)
+
+    def entry(sr: Tensor) -> Entry:
+        return Entry(score=score(sr, hr, scale), detail=cut_detail(sr, place))
+
+    yield ORIGINAL, entry(hr), True
+    for entrant in entrants:
+        sr = enlarge(entrant.upscale, lr, hr, name=pair.name).cpu()
+        yield entrant.name, entry(sr), entrant.repeatable(*lr.shape[-2:])
+
+
+def _key(pair: Pair, dataset: Dataset, fingerprint: str) -> str:
+    lr = dataset.border if pair.lr is None else file_digest(pair.lr)
+    return key_of(code_digest(), file_digest(pair.hr), lr, dataset.scale, dataset.jpeg, fingerprint)

