@@ -6,6 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
 
 PART_PREFIX = ".hat-sr-"
 """How the names of unfinished files begin."""
@@ -38,6 +44,21 @@ def temporary(suffix: str = "") -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def locked(path: Path) -> IO[bytes] | None:
+    """An open file that no other process can lock as long as it is open; None if another process has it.
+
+    It is made if need be. On Windows it locks nothing. Raises OSError as opening does.
+    """
+    file = path.open("wb")
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return None
+    return file
 
 
 def what_blocks_writing(folder: Path) -> Path | None:
