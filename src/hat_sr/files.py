@@ -49,16 +49,20 @@ def temporary(suffix: str = "") -> Iterator[Path]:
 def locked(path: Path) -> IO[bytes] | None:
     """An open file that no other process can lock as long as it is open; None if another process has it.
 
-    It is made if need be. On Windows it locks nothing. Raises OSError as opening does.
+    It is made if need be. A process that deletes it does so while it has it. On Windows nothing is locked. Raises
+    OSError as opening does.
     """
     file = path.open("wb")
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            return None
-    return file
+    if fcntl is None:
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # not deleted since it was opened
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None
 
 
 def what_blocks_writing(folder: Path) -> Path | None:

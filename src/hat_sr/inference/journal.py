@@ -56,10 +56,8 @@ class Journal:
     def __init__(self, output: Path) -> None:
         self.folder = unfinished_folder(output)
         self.folder.mkdir(exist_ok=True)
-        path = self.folder / _LOCK
-        lock = locked(path)
-        # The file can be one that a process which has just finished is deleting.
-        if lock is None or not (path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())):
+        lock = locked(self.folder / _LOCK)
+        if lock is None:
             raise ImageError(f"{output}: another process is making it: wait for that, or name another output")
         self._lock = lock
         self._drop_half_line()

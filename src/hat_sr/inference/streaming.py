@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from hat_sr.inference.journal import Journal, read_journal, unfinished_folder
 from hat_sr.inference.memory import is_out_of_memory
 from hat_sr.inference.picture import warn_of_negative
 from hat_sr.inference.strips import Strips
+from hat_sr.inference.tiling import Tiling
 from hat_sr.inference.upscale import Upscale
 from hat_sr.inference.upscaler import Plan, Progress, Upscaler
 
@@ -93,10 +95,11 @@ class _Job:
         """Do what is still to be done."""
         first, *finished = self._begun() or [self._begin()]
         facts, plan = Facts(**first["facts"]), Plan(**first["plan"])
-        tiling = self.upscaler.plan_tiling(self.height, self.width, plan.tile_size or 0)
+        tiling = self._tiling(plan)
         num_strips, num_columns = len(tiling.rows), len(tiling.columns)
         above = None
         if finished:
+            _check_room(self.journal.folder, self._needed(tiling.finished(len(finished) - 1)[1]), self.output)
             self.say(f"{self.source}: going on after strip {len(finished)} of {num_strips}")
             above = torch.from_numpy(np.load(self._above(len(finished))))
             if finished[-1]["dtype"] == str(torch.float32):
@@ -104,14 +107,10 @@ class _Job:
         with opened(self.source) as file:
             like = file.picture(np.zeros((1, 1, facts.channels), facts.dtype))
 
-        num_done, num_tiles = len(finished) * num_columns, num_strips * num_columns
-        progress(num_done, num_tiles)
+        def report(number: int, num_done: int) -> None:
+            progress(number * num_columns + num_done, num_strips * num_columns)
 
-        def report() -> None:
-            nonlocal num_done
-            num_done += 1
-            progress(num_done, num_tiles)
-
+        report(len(finished), 0)
         with self._spool(_SOURCE, 1, facts) as source, self._spool(_RESULT, self.scale, facts) as result:
             strips = Strips(
                 source,
@@ -125,7 +124,7 @@ class _Job:
             for number in range(len(finished), num_strips):
                 needed = self._needed(tiling.finished(number)[0])
                 with _told_of_full_disk(self.journal.folder, needed, self.output):
-                    above = strips.run(number, above, report)
+                    above = strips.run(number, above, partial(report, number))
                     result.sync()
                     _save(self._above(number + 1), above)
                     self.journal.add({"strip": number + 1, "dtype": str(self.upscaler.dtype)})
@@ -137,7 +136,26 @@ class _Job:
         if lines and (changed := _differences(lines[0], _identity(self.source, self.upscaler))):
             self.say(f"{self.source}: starting anew: what was begun had another {' and another '.join(changed)}")
             return []
+        if lines and not self._is_whole(*lines):
+            self.say(f"{self.source}: starting anew: what was begun is damaged")
+            return []
         return lines
+
+    def _is_whole(self, first: dict[str, Any], *finished: dict[str, Any]) -> bool:
+        """Whether the files are there, and as long as the journal's lines say."""
+        facts, tiling = Facts(**first["facts"]), self._tiling(Plan(**first["plan"]))
+        row_bytes = self.width * facts.channels * np.dtype(facts.dtype).itemsize
+        lengths = {self.journal.folder / _SOURCE: self.height * row_bytes}
+        if finished:
+            num_rows = tiling.finished(len(finished) - 1)[1]
+            lengths |= {
+                self.journal.folder / _RESULT: num_rows * self.scale**2 * row_bytes,
+                self._above(len(finished)): 1,
+            }
+        return all(path.is_file() and path.stat().st_size >= length for path, length in lengths.items())
+
+    def _tiling(self, plan: Plan) -> Tiling:
+        return self.upscaler.plan_tiling(self.height, self.width, plan)
 
     def _begin(self) -> dict[str, Any]:
         """Copy the input, and write the first line of the journal."""
@@ -147,7 +165,7 @@ class _Job:
         _check_room(self.journal.folder, needed, self.output)
         self.say(
             f"{self.source}: too large for the memory there is: strip by strip, in {plan}, "
-            f"with up to {needed / 1e9:.1f} GB of disk beside {self.output}"
+            f"with up to {_size(needed)} of disk beside {self.output}"
         )
         with opened(self.source) as file, _told_of_full_disk(self.journal.folder, needed, self.output):
             facts = copy_pixels(file, self.journal.folder / _SOURCE)
@@ -202,12 +220,16 @@ def _save(path: Path, values: Tensor) -> None:
         os.fsync(file.fileno())
 
 
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+
 def _check_room(folder: Path, needed: int, output: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ImageError(
-            f"{output}: up to {needed / 1e9:.1f} GB are needed on that disk and {free / 1e9:.1f} GB are free: "
-            f"{(needed - free) / 1e9:.1f} GB are missing"
+            f"{output}: up to {_size(needed)} are needed on that disk and {_size(free)} are free: "
+            f"{_size(needed - free)} are missing"
         )
 
 

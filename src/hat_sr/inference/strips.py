@@ -50,10 +50,10 @@ class Strips:
         )
         self._filling = Filling(self._read, source.height) if facts.num_visible and facts.num_hidden else None
 
-    def run(self, number: int, above: Tensor | None, report: Callable[[], None]) -> Tensor:
+    def run(self, number: int, above: Tensor | None, report: Callable[[int], None]) -> Tensor:
         """Run a row of tiles, write what is finished, and return what is to be the next one's `above` (see `Tiling`).
 
-        `report` is called after each tile.
+        `report` is called after each tile, with how many of the row are done.
         """
         row, scale = self._tiling.rows[number], self._tiling.scale
         first, last = self._tiling.finished(number)
@@ -75,17 +75,13 @@ class Strips:
             done, rest = block.split([(last - first) * scale, block.shape[-2] - (last - first) * scale], dim=-2)
             pixels = self._treatment.color(done[:, : self._in_chans])
             if bounds is not None:
-                place = (
-                    slice(first - row.start, last - row.start),
-                    slice(left // scale, left // scale + done.shape[-1] // scale),
-                )
-                least, greatest = (values[..., *place] for values in bounds)
-                pixels = np.concatenate(
-                    [pixels, self._treatment.alpha(done[:, self._in_chans :], (least, greatest))], axis=2
-                )
+                columns = slice(left // scale, (left + block.shape[-1]) // scale)
+                least, greatest = (values[..., first - row.start : last - row.start, columns] for values in bounds)
+                enlarged = self._treatment.alpha(done[:, self._in_chans :], (least, greatest))
+                pixels = np.concatenate([pixels, enlarged], axis=2)
             self._result.write(first * scale, left, pixels)
-            below.append(rest)
-            report()
+            below.append(rest.clone())  # not a view, which would keep the block
+            report(len(below))
         return torch.cat(below, dim=-1)
 
     def parts(self) -> Iterator[Image]:

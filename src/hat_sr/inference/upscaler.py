@@ -157,9 +157,11 @@ class Upscaler:
         tile = self._tile if isinstance(self._tile, int) else max(square, self._smallest_tile)
         return self._plan(tile, height, width, budget)
 
-    def plan_tiling(self, height: int, width: int, tile_size: int) -> Tiling:
-        """The tiles into which a plan with this tile size cuts an image of that size."""
-        return plan_tiles(height, width, scale=self.scale, tile_size=tile_size, **self._context)
+    def plan_tiling(self, height: int, width: int, plan: Plan) -> Tiling:
+        """The tiles into which the plan cuts an image of that size; one if it is run whole."""
+        window_size = self._config.window_size
+        whole = max(-(-max(height, width) // window_size) * window_size, self._smallest_tile)
+        return plan_tiles(height, width, scale=self.scale, tile_size=plan.tile_size or whole, **self._context)
 
     def __call__(self, x: Tensor, *, progress: Progress | None = None) -> Tensor:
         """Enlarge a batch of images: (B, in_chans, H, W) float in [0, 1], any size from 1×1, → float32, scale times it.
