@@ -70,8 +70,9 @@ def upscale(
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
         which changes the result a little.
     memory
-        How much to plan with, such as 4GiB: the image runs whole in bands of rows that fit, else in tiles. Default: a
-        share of what is free.
+        How much to plan with, such as 4GiB: the image runs whole in bands of rows that fit, else in tiles. If picture
+        and result are too large even for that, they stay on disk: strip by strip, and the same call goes on where it
+        was stopped. Default: a share of what is free.
     precision
         auto is what is fastest: fp16 on CUDA, bf16 on a CPU that multiplies it faster than fp32, else fp32. The picture
         itself is kept in fp32 always.
