@@ -2,7 +2,7 @@
 
 import pytest
 
-from hat_sr.files import PART_PREFIX, replacing, what_blocks_writing
+from hat_sr.files import PART_PREFIX, locked, replacing, what_blocks_writing
 
 
 def test_takes_the_place_of_the_file_before(tmp_path):
@@ -49,3 +49,15 @@ def test_what_blocks_writing(tmp_path, monkeypatch):
     assert what_blocks_writing(tmp_path / ("a" * 300)) == tmp_path / ("a" * 300)
     monkeypatch.setattr("os.access", lambda path, mode: False)  # the tests may run as root, who may write anywhere
     assert what_blocks_writing(tmp_path / "new") == tmp_path
+
+
+def test_a_file_is_locked_for_one_at_a_time(tmp_path):
+    with locked(tmp_path / "lock"):
+        assert locked(tmp_path / "lock") is None
+    locked(tmp_path / "lock").close()
+
+
+def test_a_lock_on_a_file_that_was_just_deleted_is_none(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    monkeypatch.setattr("hat_sr.files.fcntl.flock", lambda *_: path.unlink())  # by the process that had it till then
+    assert locked(path) is None

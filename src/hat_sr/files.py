@@ -6,6 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
 
 PART_PREFIX = ".hat-sr-"
 """How the names of unfinished files begin."""
@@ -38,6 +44,25 @@ def temporary(suffix: str = "") -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def locked(path: Path) -> IO[bytes] | None:
+    """An open file that no other process can lock as long as it is open; None if another process has it.
+
+    It is made if need be. A process that deletes it does so while it has it. On Windows nothing is locked. Raises
+    OSError as opening does.
+    """
+    file = path.open("wb")
+    if fcntl is None:
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # not deleted since it was opened
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None
 
 
 def what_blocks_writing(folder: Path) -> Path | None:

@@ -5,6 +5,8 @@ from cli.running import run, write_noise
 from hat_sr import save_model
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
+from hat_sr.inference.journal import Journal
+from hat_sr.inference.strips import Strips
 from hat_sr.model.initialise import initialise_as_interpolator
 from model.tiny import tiny_model
 
@@ -247,3 +249,65 @@ def test_memory_is_planned_for_hat_alone(tmp_path, monkeypatch, capsys):
     assert "--memory plans for HAT, and bicubic is none" in capsys.readouterr().err
     assert run(monkeypatch, "upscale", tmp_path / "a.png", "--scale", "0") == 2
     assert "scale 0.0 must be a finite number of at least 1" in capsys.readouterr().err
+
+
+def test_too_large_for_the_memory_is_streamed_in_tiles_and_says_so(upscale, capsys):
+    write_noise(upscale.folder / "a.png", 50, 61)
+    assert upscale("a.png", "--tile", "24", "-o", "whole.png") == 0
+    assert capsys.readouterr().err == ""
+    assert upscale("a.png", "--tile", "24", "--memory", "100KB", "-o", "strips.png") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("a.png: too large for the memory there is: strip by strip, in 88 tiles of up to 24 pixels")
+    assert (upscale.folder / "strips.png").read_bytes() == (upscale.folder / "whole.png").read_bytes()
+    assert upscale("a.png", "--memory", "100KB", "-o", "auto.png") == 0
+    assert sorted(path.name for path in upscale.folder.iterdir()) == ["a.png", "auto.png", "strips.png", "whole.png"]
+
+
+@pytest.fixture
+def stopped(upscale, monkeypatch, capsys):
+    """`upscale`, after a.png → b.png was stopped by Ctrl-C in its third strip."""
+    run_strip = Strips.run
+
+    def interrupted(strips, number, above, report):
+        if number == 2:
+            raise KeyboardInterrupt
+        return run_strip(strips, number, above, report)
+
+    write_noise(upscale.folder / "a.png", 50, 61)
+    with monkeypatch.context() as patched:
+        patched.setattr(Strips, "run", interrupted)
+        assert upscale("a.png", "-o", "b.png", "--memory", "1") == 130
+    assert "a.png: 2 finished strips are kept: the same command goes on from there" in capsys.readouterr().err
+    assert not (upscale.folder / "b.png").exists()
+    return upscale
+
+
+@pytest.mark.parametrize("memory", [("--memory", "1"), ()])
+def test_a_stopped_call_goes_on_whatever_the_memory(stopped, capsys, memory):
+    assert stopped("a.png", "-o", "b.png", *memory) == 0
+    assert capsys.readouterr().err == "a.png: going on after strip 2 of 8\n"
+    assert stopped("a.png", "-o", "c.png", "--memory", "1") == 0
+    assert (stopped.folder / "b.png").read_bytes() == (stopped.folder / "c.png").read_bytes()
+
+
+def test_another_call_for_the_same_result_deletes_what_was_begun(stopped, capsys):
+    assert stopped("a.png", "-o", "b.png", "--tile", "off") == 0
+    assert "b.png: what was begun of it, with another input or other settings, is deleted" in capsys.readouterr().err
+    assert sorted(path.name for path in stopped.folder.iterdir()) == ["a.png", "b.png"]
+
+
+def test_two_calls_for_one_result_at_a_time(stopped, capsys):
+    for words in ((), ("--tile", "off")):
+        with Journal(stopped.folder / "b.png"):
+            assert stopped("a.png", "-o", "b.png", *words) == 1
+        assert "b.png: another process is making it" in capsys.readouterr().err
+    assert stopped("a.png", "-o", "b.png") == 0
+
+
+def test_strip_by_strip_there_is_only_the_models_factor(upscale, capsys):
+    write_noise(upscale.folder / "a.png", 50, 61)
+    for words in (("--scale", "3"), ("--size", "130x")):
+        assert upscale("a.png", *words, "--memory", "1KB") == 1
+        assert "only the model's own factor is made: use --scale 2" in capsys.readouterr().err
+    assert upscale("a.png", "--size", "122x100", "--memory", "1KB") == 0
+    assert [path.name for path in upscale.folder.iterdir() if path.name.startswith(".")] == []

@@ -15,7 +15,7 @@ import pytest
 
 from hat_sr.errors import ImageError, InputError
 from hat_sr.image.formats import check_size
-from hat_sr.image.io import read_image, write_image
+from hat_sr.image.io import read_image, write_image, write_rows
 from hat_sr.image.pixels import DTYPES, Image, Metadata
 
 # Pillow: Image.fromarray(cmyk).save(..., "JPEG", quality=100, optimize=True), left half red, right half white.
@@ -437,6 +437,20 @@ def test_too_large_for_the_format(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="make it smaller"):
         check_size(tmp_path / "a.png", 1, 1 << 21)
     check_size(tmp_path / "a.webp", 16383, 16383)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".bmp", ".exr"])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_picture_in_parts_is_the_same_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, channels: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 70, channels), dtype=np.uint8)
+    write_image(tmp_path / f"a{suffix}", Image(pixels))
+    num_warnings = len(caplog.records)
+    parts = (Image(pixels[top : top + 37]) for top in range(0, 150, 37))
+    write_rows(tmp_path / f"b{suffix}", parts, height=150)
+    assert (tmp_path / f"b{suffix}").read_bytes() == (tmp_path / f"a{suffix}").read_bytes()
+    assert len(caplog.records) == 2 * num_warnings == (2 if suffix in (".jpg", ".bmp") and channels == 4 else 0)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from hat_sr.inference.memory import (
     largest_band,
     largest_square,
     memory_budget,
+    picture_bytes,
 )
 from hat_sr.model.config import PRESETS, HATConfig
 
@@ -30,6 +31,16 @@ MEASURED = [
 @pytest.mark.parametrize(("config", "height", "width", "rows", "dtype", "mib"), MEASURED)
 def test_estimate_is_within_a_fifth_of_what_was_measured(config, height, width, rows, dtype, mib):
     assert 0.8 * mib < forward_bytes(config, dtype, height, width, rows) / MIB < 1.2 * mib
+
+
+# Channels, through a network of how many, kind of file, bytes for a pixel of the result: peak resident size while a
+# picture is made and written (docs/LOG.md, 2026-11-26).
+PICTURES = [(3, 3, "png", 48.3), (1, 3, "png", 21.8), (1, 1, "png", 16.5), (4, 3, "png", 50.3), (4, 3, "exr", 79.9)]
+
+
+@pytest.mark.parametrize(("channels", "in_chans", "kind", "measured"), PICTURES)
+def test_a_picture_takes_about_what_was_measured(channels, in_chans, kind, measured):
+    assert 0.9 * measured < picture_bytes(1, 1, channels) < 1.7 * measured
 
 
 def test_no_term_grows_faster_than_the_image():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hat_sr.errors import ConfigError
 from hat_sr.inference.pad import padded
-from hat_sr.inference.tiling import blend_weights, plan_axis, smallest_tile_size, tiled
+from hat_sr.inference.tiling import blend_weights, plan_axis, plan_tiles, smallest_tile_size, tiled
 from inference.doubles import blurred, nearest, pooled, random_image, tiny_hat
 
 
@@ -141,3 +141,25 @@ def test_tiles_have_the_size_asked_for_and_keep_dtype():
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ConfigError, match="tile_pad"):
         tiled(nearest(2), scale=2, **settings)
+
+
+@pytest.mark.parametrize("size", [(100, 61), (61, 100), (24, 90), (90, 24), (10, 10)])
+def test_rows_of_tiles_one_by_one_are_all_tiles_at_once(size):
+    settings = {"scale": 2, "tile_size": 32, "tile_pad": 8, "blend_size": 4, "align": 4}
+    x, upscale = random_image(1, 3, *size), pooled(blurred(2, 3))
+    tiling = plan_tiles(*size, **settings)
+    above, parts = None, []
+    for number in range(len(tiling.rows)):
+        first, last = tiling.finished(number)
+        assert first == (0 if number == 0 else tiling.finished(number - 1)[1])
+
+        def run(row, column):
+            return upscale(x[..., row.start : row.stop, column.start : column.stop])
+
+        blocks = list(tiling.run_row(number, run, above))
+        assert [left for left, _ in blocks] == [2 * column.core_start for column in tiling.columns]
+        strip = torch.cat([block for _, block in blocks], dim=-1)
+        parts.append(strip[..., : 2 * (last - first), :])
+        above = strip[..., 2 * (last - first) :, :]
+    assert above.numel() == 0
+    assert torch.equal(torch.cat(parts, dim=-2), tiled(upscale, **settings)(x))

@@ -11,6 +11,7 @@ from hat_sr.inference.device import find_device, find_dtype
 from hat_sr.inference.ensemble import self_ensemble
 from hat_sr.inference.memory import forward_bytes
 from hat_sr.inference.pad import padded
+from hat_sr.inference.tiling import tiled
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.banded import forward_in_bands
 from hat_sr.model.config import HATConfig
@@ -95,6 +96,31 @@ def test_tiles_are_close_to_the_whole(model):
     upscaler = Upscaler(model, tile=36, device="cpu")
     assert str(upscaler.plan(50, 61)) == "6 tiles of up to 36 pixels a side"
     torch.testing.assert_close(upscaler(x), Upscaler(model, device="cpu")(x), rtol=0, atol=2e-3)
+
+
+def test_the_ensemble_is_of_each_tile(model):
+    x = random_image(1, 3, 50, 61)
+    upscaler, settings = Upscaler(model, tile=36, self_ensemble=True, device="cpu"), {"tile_pad": 8, "blend_size": 4}
+    each = self_ensemble(padded(model, multiple=4, scale=2))
+    with torch.no_grad():
+        wanted = tiled(each, scale=2, tile_size=36, align=4, **settings)(x)
+    torch.testing.assert_close(upscaler(x), wanted, rtol=0, atol=1e-5)
+
+
+def test_tiles_of_what_is_not_in_memory_are_not_too_large(model):
+    assert Upscaler(model, memory=10**13, device="cpu").plan_stream(10**5, 10**5).tile_size == 512
+    assert Upscaler(model, memory=10**6, device="cpu").plan_stream(10**5, 10**5).tile_size < 100
+    assert Upscaler(model, memory=1, device="cpu").plan_stream(10**5, 10**5).tile_size == 24
+    assert Upscaler(model, memory=1, tile=800, device="cpu").plan_stream(10**5, 10**5).tile_size == 800
+
+
+def test_a_plan_as_tiles(model):
+    upscaler = Upscaler(model, tile=36, device="cpu")
+    tiling = upscaler.plan_tiling(50, 61, upscaler.plan(50, 61))
+    assert (len(tiling.rows), len(tiling.columns)) == (2, 3)
+    whole = Upscaler(model, tile="off", device="cpu")
+    tiling = whole.plan_tiling(50, 61, whole.plan(50, 61))
+    assert [(span.start, span.stop) for span in tiling.rows + tiling.columns] == [(0, 50), (0, 61)]
 
 
 def test_self_ensemble(model):

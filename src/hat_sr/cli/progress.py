@@ -21,6 +21,7 @@ def progress_bars(console: Console) -> Progress:
         MofNCompleteColumn(),
         _RateColumn(),
         TimeRemainingColumn(),
+        speed_estimate_period=600,  # a tile of a large network can take minutes
         console=console,
         disable=not console.is_terminal,
     )

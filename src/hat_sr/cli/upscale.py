@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
@@ -16,14 +17,18 @@ from hat_sr.cli.jobs import Job, plan_jobs
 from hat_sr.cli.networks import open_upscaler
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
-from hat_sr.errors import ConfigError, HatError
+from hat_sr.errors import ConfigError, HatError, InputError
+from hat_sr.image.decode import Header, read_header
 from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
-from hat_sr.image.pixels import Image
 from hat_sr.inference.baselines import PlainUpscaler
 from hat_sr.inference.device import PRECISION_NAMES, Precision
+from hat_sr.inference.journal import discard
+from hat_sr.inference.memory import memory_budget, picture_bytes
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import fitted_size, parse_size, scaled_size, upscale_to
+from hat_sr.inference.streaming import is_unfinished, upscale_file
+from hat_sr.inference.upscaler import Progress as Report
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.zoo import AUTO, bundled_for
 
@@ -68,8 +73,9 @@ def upscale(
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
         which changes the result a little.
     memory
-        How much to plan with, such as 4GiB: the image runs whole in bands of rows that fit, else in tiles. Default: a
-        share of what is free.
+        How much to plan with, such as 4GiB: the image runs whole in bands of rows that fit, else in tiles. If picture
+        and result are too large even for that, they stay on disk: strip by strip, and the same call goes on where it
+        was stopped. Default: a share of what is free.
     precision
         auto is what is fastest: fp16 on CUDA, bf16 on a CPU that multiplies it faster than fp32, else fp32. The picture
         itself is kept in fp32 always.
@@ -96,6 +102,12 @@ def upscale(
 
     wanted = DEFAULT_SCALE if scale is None else scale
     scaled_size(1, 1, wanted)  # refuses an impossible factor before any file is looked at
+
+    def room() -> float:
+        """Bytes that a picture may take as a whole."""
+        if tile == "off":
+            return math.inf
+        return memory_budget(torch.device("cpu")) if budget is None else budget
 
     def make(name: str) -> Upscaler | PlainUpscaler:
         return open_upscaler(
@@ -133,7 +145,15 @@ def upscale(
                 progress.update(images, description=job.source.name)
                 progress.reset(tiles, visible=False)
                 try:
-                    _run(job, upscalers, factor=factor, target=target, quality=quality, progress=progress, task=tiles)
+                    _run(
+                        job,
+                        upscalers,
+                        factor=factor,
+                        target=target,
+                        room=room,
+                        quality=quality,
+                        report=_reporter(progress, tiles),
+                    )
                 except Exception as error:  # whatever is wrong with one file, the others go on
                     failures.append((job.source, _reason(error)))
                 else:
@@ -161,12 +181,11 @@ class _Upscalers:
         """The networks there are, and the precision they run in."""
         return " and ".join(f"{name} in {PRECISION_NAMES[one.dtype]}" for name, one in self.made.items())
 
-    def suiting(self, image: Image, source: Path) -> Upscaler | PlainUpscaler:
-        """The one for `image`, read from `source`; says which it is where that is not the usual one, once."""
-        name = self._name(lossy=image.metadata.lossy)
+    def suiting(self, source: Path, *, lossy: bool) -> Upscaler | PlainUpscaler:
+        """The one for the picture in `source`; says which it is where that is not the usual one, once."""
+        name = self._name(lossy=lossy)
         if name not in self.made:
-            message = f"{source} is compressed with loss: {name} is used for such files; --model names another"
-            print(message, file=sys.stderr)
+            _say(f"{source} is compressed with loss: {name} is used for such files; --model names another")
             self.made[name] = self.make(name)
         return self.made[name]
 
@@ -180,20 +199,22 @@ def _run(
     *,
     factor: float,
     target: tuple[int | None, int | None] | None,
+    room: Callable[[], float],
     quality: int | None,
-    progress: Progress,
-    task: TaskID,
+    report: Report,
 ) -> None:
-    image = read_image(job.source)
-    upscaler = upscalers.suiting(image, job.source)
-    height, width = image.height, image.width
+    header = read_header(job.source)
+    upscaler = upscalers.suiting(job.source, lossy=header.lossy)
+    height, width = header.height, header.width
     new_size = scaled_size(height, width, factor) if target is None else fitted_size(height, width, target)
     check_size(job.output, *new_size)
     job.output.parent.mkdir(parents=True, exist_ok=True)
-
-    def report(done: int, total: int) -> None:
-        progress.update(task, completed=done, total=total, visible=total > 1)
-
+    if isinstance(upscaler, Upscaler) and _is_to_stream(job, header, new_size, upscaler, room()):
+        upscale_file(job.source, job.output, upscaler, quality=quality, progress=report, say=_say)
+        return
+    if discard(job.output):
+        _say(f"{job.output}: what was begun of it, with another input or other settings, is deleted")
+    image = read_image(job.source)
     result = upscale_image(
         image,
         lambda x: upscale_to(lambda y: upscaler(y, progress=report), x, new_size, scale=upscaler.scale),
@@ -201,6 +222,38 @@ def _run(
         name=job.source,
     )
     write_image(job.output, result, quality=quality)
+
+
+def _is_to_stream(job: Job, header: Header, new_size: tuple[int, int], upscaler: Upscaler, room: float) -> bool:
+    """Whether it goes from file to file: if it does not fit into memory as a whole, or was begun so."""
+    by_own_factor = new_size == (header.height * upscaler.scale, header.width * upscaler.scale)
+    if by_own_factor and is_unfinished(job.source, job.output, upscaler):
+        return True
+    needed = picture_bytes(*new_size, header.channels)
+    if needed > room and not by_own_factor:
+        raise InputError(
+            f"{new_size[1]}×{new_size[0]} pixels take about {needed / 2**30:.1f} GB of memory, and "
+            f"{room / 2**30:.1f} GB are planned with (--memory): strip by strip, on disk, only the model's own factor "
+            f"is made: use --scale {upscaler.scale}, and resize the result"
+        )
+    return needed > room
+
+
+def _reporter(progress: Progress, task: TaskID) -> Report:
+    """Shows forward passes or tiles on a bar, whose rate does not count those that were done before."""
+    begun = False
+
+    def report(done: int, total: int) -> None:
+        nonlocal begun
+        show = progress.update if begun else progress.reset
+        show(task, completed=done, total=total, visible=total > 1)
+        begun = True
+
+    return report
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def _reason(error: Exception) -> str:

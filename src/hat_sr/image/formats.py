@@ -1,6 +1,6 @@
 """The kinds of file written, what each can hold, and a picture made to fit."""
 
-import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from hat_sr.image.convert import to_pixels, to_tensor
 from hat_sr.image.icc import icc_fits
 from hat_sr.image.pixels import Image
 
-logger = logging.getLogger(__name__)
+Warn = Callable[[str], None]
+"""Told in a sentence what is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,8 @@ def check_size(path: Path, height: int, width: int) -> None:
         )
 
 
-def fit(image: Image, kind: Format, *, name: str) -> Image:
-    """The picture as `kind` can hold it, with a warning (naming the file `name`) for each loss.
+def fit(image: Image, kind: Format, *, warn: Warn) -> Image:
+    """The picture as `kind` can hold it, telling `warn` of each loss.
 
     Depth is kept, or becomes the nearest one there is. Integer files are encoded for display, so light is encoded by
     sRGB and clipped at white there, but for PNG with a linear tag and TIFF with a linear profile that came as integers;
@@ -92,8 +93,8 @@ def fit(image: Image, kind: Format, *, name: str) -> Image:
         linear = image.linear and says_so and image.pixels.dtype.kind == "u"
     flatten = image.alpha is not None and not kind.alpha
     if dtype != image.pixels.dtype.name or linear != image.linear or flatten:
-        image = _converted(image, dtype, linear=linear, flatten=flatten, name=name)
-    return _with_icc_that_fits(_with_channels_that_fit(image, kind), kind, name=name)
+        image = _converted(image, dtype, linear=linear, flatten=flatten, warn=warn)
+    return _with_icc_that_fits(_with_channels_that_fit(image, kind), kind, warn=warn)
 
 
 def _nearest_dtype(dtype: str, kind: Format) -> str:
@@ -104,13 +105,13 @@ def _nearest_dtype(dtype: str, kind: Format) -> str:
     return kind.dtypes[-1]
 
 
-def _converted(image: Image, dtype: str, *, linear: bool, flatten: bool, name: str) -> Image:
+def _converted(image: Image, dtype: str, *, linear: bool, flatten: bool, warn: Warn) -> Image:
     color = to_tensor(image.color)
     alpha = None if image.alpha is None else to_tensor(image.alpha)
     if dtype != image.pixels.dtype.name and dtype.startswith("uint"):
-        logger.warning("%s: %s pixels are written as %s", name, image.pixels.dtype, dtype)
+        warn(f"{image.pixels.dtype} pixels are written as {dtype}")
     if dtype.startswith("uint") and bool(((color < 0) | (color > 1)).any()):
-        logger.warning("%s: values outside black and white are clipped", name)
+        warn("values outside black and white are clipped")
         color = color.clamp(0, 1)
     if image.linear and not linear:
         color = srgb_encode(color)
@@ -118,12 +119,12 @@ def _converted(image: Image, dtype: str, *, linear: bool, flatten: bool, name: s
         color = srgb_decode(color)
     if flatten and alpha is not None:
         if bool((alpha < 1).any()):
-            logger.warning("%s: transparency is laid on white", name)
+            warn("transparency is laid on white")
             color = color * alpha + (1 - alpha)
         alpha = None
     metadata = image.metadata
     if linear != image.linear and metadata.icc is not None:
-        logger.warning("%s: the colour profile does not fit any more and is dropped", name)
+        warn("the colour profile does not fit any more and is dropped")
         metadata = replace(metadata, icc=None)
     pixels = to_pixels(color if alpha is None else torch.cat([color, alpha], dim=1), dtype)
     return Image(pixels, linear=linear, metadata=metadata)
@@ -138,9 +139,9 @@ def _with_channels_that_fit(image: Image, kind: Format) -> Image:
     return image
 
 
-def _with_icc_that_fits(image: Image, kind: Format, *, name: str) -> Image:
+def _with_icc_that_fits(image: Image, kind: Format, *, warn: Warn) -> Image:
     icc = image.metadata.icc
     if icc is None or (kind.icc and icc_fits(icc, image.pixels.shape[2])):
         return image
-    logger.warning("%s: the colour profile cannot be kept in this kind of file and is dropped", name)
+    warn("the colour profile cannot be kept in this kind of file and is dropped")
     return replace(image, metadata=replace(image.metadata, icc=None))

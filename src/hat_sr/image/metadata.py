@@ -48,8 +48,13 @@ def read_metadata(spec: oiio.ImageSpec, path: Path, *, channels: int, name: Path
         exif=None if exif is None else _mended(upright, exif, name),
         xmp=None if xmp is None else upright_xmp(xmp),
         attributes=_kept_attributes(spec),
-        lossy=is_lossy(path) or spec.get_string_attribute("compression") == "jpeg",  # the latter in a TIFF
+        lossy=is_stored_with_loss(spec, path),
     )
+
+
+def is_stored_with_loss(spec: oiio.ImageSpec, path: Path) -> bool:
+    """Whether the open file at `path` compresses its pixels with loss, as JPEG and some WebP and TIFF files do."""
+    return is_lossy(path) or bool(spec.get_string_attribute("compression") == "jpeg")
 
 
 def is_linear(spec: oiio.ImageSpec, icc: bytes | None) -> bool:

@@ -68,6 +68,15 @@ def largest_square(config: HATConfig, dtype: torch.dtype, budget: int) -> int:
     )
 
 
+def picture_bytes(height: int, width: int, channels: int) -> int:
+    """Memory, forward passes aside, for making a result of that size, alpha counted as a channel, and writing it.
+
+    Some 17 bytes for a value (22 for gray through an RGB network, 20 for RGBA into EXR), measured as peak resident size
+    (docs/LOG.md, 2026-11-26).
+    """
+    return 20 * height * width * channels
+
+
 def memory_budget(device: torch.device) -> int:
     """Bytes to plan with on `device`: a share of what is free now, or of FALLBACK_BYTES where that is not known."""
     if device.type == "cuda":

@@ -9,6 +9,7 @@ All lengths are in LR pixels.
 """
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +80,59 @@ def blend_weights(span: Span, length: int, *, blend_size: int, scale: int) -> Te
     return weights if span.stop == length else weights - rise(span.core_stop - blend_size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """An image cut into rows of tiles, either axis by `plan_axis`; `plan_tiles` makes it."""
+
+    height: int
+    width: int
+    scale: int
+    blend_size: int
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+
+    def finished(self, number: int) -> tuple[int, int]:
+        """The LR rows, from one to before another, whose result is complete with that row of tiles and not before."""
+        return self.rows[number].core_start, _end(self.rows, number)
+
+    def run_row(
+        self, number: int, upscale: Callable[[Span, Span], Tensor], above: Tensor | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Run one row of tiles: yields (left, block), blocks of the result side by side and the column each begins at.
+
+        upscale: gives the result, (B, C, H, W), for the pixels of a row and a column of tiles. A block has the rows
+        that are `finished`, and under them those, if any, in which the next row of tiles is blended in: put side by
+        side they are its `above`, which the first row of tiles has not.
+        """
+        row = self.rows[number]
+        row_weights = blend_weights(row, self.height, blend_size=self.blend_size, scale=self.scale)
+        edge = None
+        for index, column in enumerate(self.columns):
+            column_weights = blend_weights(column, self.width, blend_size=self.blend_size, scale=self.scale)
+            tile = upscale(row, column)[..., _core(row, self.scale), _core(column, self.scale)]
+            left, right = column.core_start * self.scale, column.core_stop * self.scale
+            sums = torch.zeros_like(tile)
+            if above is not None:
+                sums[..., : above.shape[-2], :] = above[..., left:right]
+            if edge is not None:
+                sums[..., : edge.shape[-1]] = edge
+            sums += tile * torch.outer(row_weights, column_weights).to(tile)
+            num_finished = _end(self.columns, index) * self.scale - left
+            edge = sums[..., num_finished:]
+            yield left, sums[..., :num_finished]
+
+
+def plan_tiles(
+    height: int, width: int, *, scale: int, tile_size: int, tile_pad: int, blend_size: int, align: int
+) -> Tiling:
+    """The tiles of an image of that size, for an upscaler of factor `scale`. Settings and errors as `plan_axis`."""
+    rows, columns = (
+        tuple(plan_axis(side, tile_size=tile_size, tile_pad=tile_pad, blend_size=blend_size, align=align))
+        for side in (height, width)
+    )
+    return Tiling(height=height, width=width, scale=scale, blend_size=blend_size, rows=rows, columns=columns)
+
+
 def tiled(
     upscale: Upscale, *, scale: int, tile_size: int, tile_pad: int, blend_size: int = 8, align: int = 1
 ) -> Upscale:
@@ -92,30 +146,38 @@ def tiled(
     """
     _check(tile_size, tile_pad, blend_size, align)
 
-    def plan(length: int) -> list[tuple[Span, Tensor]]:
-        spans = plan_axis(length, tile_size=tile_size, tile_pad=tile_pad, blend_size=blend_size, align=align)
-        return [(span, blend_weights(span, length, blend_size=blend_size, scale=scale)) for span in spans]
-
     def run(x: Tensor) -> Tensor:
         B, C, H, W = x.shape
-        rows, columns = plan(H), plan(W)
-        if len(rows) == len(columns) == 1:
+        tiling = plan_tiles(
+            H, W, scale=scale, tile_size=tile_size, tile_pad=tile_pad, blend_size=blend_size, align=align
+        )
+        if len(tiling.rows) == len(tiling.columns) == 1:
             return upscale(x)
-        out = x.new_zeros(B, C, H * scale, W * scale)
-        for row, row_weights in rows:
-            for column, column_weights in columns:
-                tile = upscale(x[..., row.start : row.stop, column.start : column.stop])
-                weights = torch.outer(row_weights, column_weights).to(x)
-                core = tile[..., _core(row, row.start, scale), _core(column, column.start, scale)]
-                out[..., _core(row, 0, scale), _core(column, 0, scale)] += core * weights
+        out = x.new_empty(B, C, H * scale, W * scale)
+        above = None
+        for number in range(len(tiling.rows)):
+            top = tiling.rows[number].core_start * scale
+            bottom = tiling.rows[number].core_stop * scale
+            for left, block in tiling.run_row(number, lambda row, column: upscale(_read(x, row, column)), above):
+                out[..., top:bottom, left : left + block.shape[-1]] = block
+            above = out[..., tiling.finished(number)[1] * scale : bottom, :].clone()
         return out
 
     return run
 
 
-def _core(span: Span, origin: int, scale: int) -> slice:
-    """The core in output pixels, counted from `origin`."""
-    return slice((span.core_start - origin) * scale, (span.core_stop - origin) * scale)
+def _read(x: Tensor, row: Span, column: Span) -> Tensor:
+    return x[..., row.start : row.stop, column.start : column.stop]
+
+
+def _core(span: Span, scale: int) -> slice:
+    """The core in output pixels of the tile."""
+    return slice((span.core_start - span.start) * scale, (span.core_stop - span.start) * scale)
+
+
+def _end(spans: Sequence[Span], number: int) -> int:
+    """Up to where the pixels of an axis are finished with that span: where the next begins to blend in."""
+    return spans[number].core_stop if number + 1 == len(spans) else spans[number + 1].core_start
 
 
 def _shared(tile_pad: int, blend_size: int, align: int) -> int:

@@ -14,7 +14,7 @@ from hat_sr.inference.device import Precision, find_device, find_dtype, prepared
 from hat_sr.inference.ensemble import self_ensemble
 from hat_sr.inference.memory import is_out_of_memory, largest_band, largest_square, memory_budget
 from hat_sr.inference.pad import padded
-from hat_sr.inference.tiling import plan_axis, smallest_tile_size, tiled
+from hat_sr.inference.tiling import Tiling, plan_axis, plan_tiles, smallest_tile_size, tiled
 from hat_sr.inference.upscale import Upscale
 from hat_sr.model.banded import forward_in_bands
 from hat_sr.model.config import HATConfig
@@ -23,6 +23,10 @@ from hat_sr.model.hat import HAT
 __all__ = ["Plan", "Precision", "Progress", "Upscale", "Upscaler"]
 
 logger = logging.getLogger(__name__)
+
+_LARGEST_STREAMED = 512
+"""Largest side of a tile, in LR pixels, of an image that is not in memory: larger ones save little (what tiles read
+twice is a sixth with windows of 8), and more is lost when the program is stopped."""
 
 Progress = Callable[[int, int], None]
 """Called after each forward pass with how many are done and how many there are."""
@@ -92,7 +96,7 @@ class Upscaler:
         self._memory = memory
         self._self_ensemble = self_ensemble
         self._device = find_device(device)
-        self._dtype = find_dtype(precision, self._device)
+        self._dtype = self._asked_dtype = find_dtype(precision, self._device)
         self._source = model
         self._model = prepared(model, self._device, self._dtype)
 
@@ -112,6 +116,21 @@ class Upscaler:
         return self._config.in_chans
 
     @property
+    def model(self) -> HAT:
+        """The network, as it was given."""
+        return self._source
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the result depends on besides image, network and sizes of tiles that are found automatically."""
+        return {
+            "tile": str(self._tile),
+            "precision": str(self._asked_dtype),
+            "device": self._device.type,
+            "self_ensemble": str(self._self_ensemble),
+        }
+
+    @property
     def device(self) -> torch.device:
         """Where forward passes run."""
         return self._device
@@ -127,6 +146,22 @@ class Upscaler:
         tile = self._automatic_tile(height, width, budget) if self._tile == "auto" else self._tile
         whole = tile == "off" or max(height, width) <= tile
         return self._plan(None if whole else int(tile), height, width, budget)
+
+    def plan_stream(self, height: int, width: int) -> Plan:
+        """How an image of this size would be run that is not in memory as a whole: in tiles that are not too large."""
+        budget, largest = (
+            self._memory_budget(),
+            _LARGEST_STREAMED // self._config.window_size * self._config.window_size,
+        )
+        square = min(largest_square(self._config, self._dtype, budget), largest)
+        tile = self._tile if isinstance(self._tile, int) else max(square, self._smallest_tile)
+        return self._plan(tile, height, width, budget)
+
+    def plan_tiling(self, height: int, width: int, plan: Plan) -> Tiling:
+        """The tiles into which the plan cuts an image of that size; one if it is run whole."""
+        window_size = self._config.window_size
+        whole = max(-(-max(height, width) // window_size) * window_size, self._smallest_tile)
+        return plan_tiles(height, width, scale=self.scale, tile_size=plan.tile_size or whole, **self._context)
 
     def __call__(self, x: Tensor, *, progress: Progress | None = None) -> Tensor:
         """Enlarge a batch of images: (B, in_chans, H, W) float in [0, 1], any size from 1×1, → float32, scale times it.
@@ -150,32 +185,42 @@ class Upscaler:
             logger.warning("out of memory: trying again with %s, in bands of %d rows", plan, plan.band_rows)
 
     def _run(self, x: Tensor, plan: Plan, progress: Progress | None) -> Tensor:
+        upscale = self.for_tiles(plan, progress)
+        if plan.tile_size is not None:
+            upscale = tiled(upscale, scale=self.scale, tile_size=plan.tile_size, **self._context)
+        return upscale(x)
+
+    def for_tiles(self, plan: Plan, progress: Progress | None = None) -> Upscale:
+        """What runs on each tile of an image that is run by this plan, or on the whole if there are no tiles."""
         upscale = padded(partial(self._forward, plan.band_rows), multiple=self._config.window_size, scale=self.scale)
         if progress is not None:
             upscale = _reported(upscale, plan.num_forwards, progress)
-        if plan.tile_size is not None:
-            upscale = tiled(upscale, scale=self.scale, tile_size=plan.tile_size, **self._context)
-        if self._self_ensemble:
-            upscale = self_ensemble(upscale)
-        return upscale(x)
+        return self_ensemble(upscale) if self._self_ensemble else upscale
 
     def _forward(self, band_rows: int, x: Tensor) -> Tensor:
         out = forward_in_bands(self._model, x.to(self._device), num_rows=band_rows).to(x)
         if self._dtype == torch.float32 or out.isfinite().all():
             return out
         logger.warning("the result in %s is not finite: computing in fp32 from here on", self._dtype)
+        self.compute_in_fp32()
+        return self._forward(band_rows, x)
+
+    def compute_in_fp32(self) -> None:
+        """Take float32 from here on, as after a result that is not finite."""
         self._dtype = torch.float32
         self._model = prepared(self._source, self._device, self._dtype)
-        return self._forward(band_rows, x)
 
     def _budget(self, height: int, width: int, batch_size: int) -> int:
         """Bytes for the forward pass of one image of a batch; put aside are results that are made of several."""
-        budget = memory_budget(self._device) if self._memory is None else self._memory
+        budget = self._memory_budget()
         if self._device.type == "cpu":
-            # The ensemble holds a sum, two results and one turned back; tiles are put into one more.
+            # The ensemble of a whole image holds a sum, two results and one turned back.
             num_results = 4 if self._self_ensemble else 1
             budget -= num_results * 4 * batch_size * self.in_chans * height * width * self.scale**2
         return budget // batch_size
+
+    def _memory_budget(self) -> int:
+        return memory_budget(self._device) if self._memory is None else self._memory
 
     def _automatic_tile(self, height: int, width: int, budget: int) -> int | Literal["off"]:
         if self._band_rows(height, width, budget) is not None:

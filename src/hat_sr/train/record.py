@@ -4,22 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from torch import Tensor
 
 from hat_sr.errors import ConfigError, DataError, TrainingError, require
 from hat_sr.evaluate.dataset import find_datasets
-from hat_sr.files import PART_PREFIX, replacing, what_blocks_writing
+from hat_sr.files import PART_PREFIX, locked, replacing, what_blocks_writing
 from hat_sr.image.convert import to_pixels
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.train.config import Recipe
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where two trainings in one folder go unnoticed
-    fcntl = None  # type: ignore[assignment]
 
 
 class RunRecord:
@@ -32,7 +27,10 @@ class RunRecord:
 
     def __init__(self, folder: Path, recipe: Recipe, first_step: int) -> None:
         make_folder(folder)
-        self._lock = _locked(folder / ".lock")
+        lock = locked(folder / ".lock")
+        if lock is None:
+            raise TrainingError(f"another training is running in {folder}: wait for it, or train into another folder")
+        self._lock = lock
         for left in folder.glob(f"{PART_PREFIX}*.part"):  # by a training that was killed while it wrote
             left.unlink()
         self.folder = folder
@@ -93,21 +91,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"the run's folder {folder} cannot be made ({error.strerror}): give another -o") from error
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """An open file that no other process can lock as long as this one lives. Raises TrainingError if one has."""
-    file = path.open("wb")
-    if fcntl is None:
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise TrainingError(
-            f"another training is running in {path.parent}: wait for it, or train into another folder"
-        ) from error
-    return file
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -1,0 +1,102 @@
+"""What is kept of an unfinished job, so that the same job can go on after it was stopped in whatever way.
+
+A hidden folder beside the result holds the data and `journal.jsonl`, whose first line says what job it is. One line is
+added for each part that is finished, once its data is safely on the disk.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hat_sr.errors import ImageError
+from hat_sr.files import PART_PREFIX, locked
+
+_JOURNAL, _LOCK = "journal.jsonl", "lock"
+
+
+def unfinished_folder(output: Path) -> Path:
+    """Where what is unfinished of a result lies."""
+    return output.with_name(f"{PART_PREFIX}{output.name}.unfinished")
+
+
+def read_journal(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the journal in `folder`; none if there is none. A line that was cut short is left out."""
+    try:
+        text = (folder / _JOURNAL).read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return []
+    lines = []
+    for line in text.split("\n")[:-1]:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def discard(output: Path) -> bool:
+    """Delete what is unfinished of a result; whether there was anything. Raises as `Journal`."""
+    if not unfinished_folder(output).exists():
+        return False
+    with Journal(output) as journal:
+        journal.remove()
+    return True
+
+
+class Journal:
+    """The folder of an unfinished result, made if need be, for this process alone while it is open.
+
+    Raises ImageError if another process works on that result, OSError if the folder cannot be made.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.folder = unfinished_folder(output)
+        self.folder.mkdir(exist_ok=True)
+        lock = locked(self.folder / _LOCK)
+        if lock is None:
+            raise ImageError(f"{output}: another process is making it: wait for that, or name another output")
+        self._lock = lock
+        self._drop_half_line()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    def add(self, line: Mapping[str, object]) -> None:
+        """Add a line, and return when it is on the disk: the first says what job it is."""
+        with (self.folder / _JOURNAL).open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def clear(self) -> None:
+        """Delete all that the folder holds, the journal first: without it the rest is nothing."""
+        (self.folder / _JOURNAL).unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path.name != _LOCK:
+                path.unlink()
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        self.clear()
+        if os.name == "nt":  # where open files cannot be deleted
+            self._lock.close()
+        (self.folder / _LOCK).unlink()
+        self._lock.close()
+        with suppress(OSError):  # another process is already at the same job
+            self.folder.rmdir()
+
+    def _drop_half_line(self) -> None:
+        """Cut off what a killed process had written of a line."""
+        path = self.folder / _JOURNAL
+        if path.exists():
+            text = path.read_bytes()
+            os.truncate(path, text.rfind(b"\n") + 1)

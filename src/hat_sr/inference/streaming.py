@@ -1,0 +1,262 @@
+"""A picture larger than memory, from file to file: one row of tiles after the other, each safe on disk when it is done.
+
+The input is copied first, upright and raw, which also shows what only the whole picture shows. The result grows as raw
+pixels too, and becomes a file when it is complete. Both lie in the hidden folder of the `Journal`, with what the last
+row of tiles left to be blended with the next, so that a job that was stopped goes on after its last finished strip.
+
+The result is that of `upscale_image` with an `Upscaler` whose `tile` is the same, bit for bit.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hat_sr import __version__
+from hat_sr.errors import ImageError, InputError
+from hat_sr.image.decode import Header, opened, read_header
+from hat_sr.image.io import check_output, write_rows
+from hat_sr.image.spool import Facts, Spool, copy_pixels
+from hat_sr.inference.journal import Journal, read_journal, unfinished_folder
+from hat_sr.inference.memory import is_out_of_memory
+from hat_sr.inference.picture import warn_of_negative
+from hat_sr.inference.strips import Strips
+from hat_sr.inference.tiling import Tiling
+from hat_sr.inference.upscale import Upscale
+from hat_sr.inference.upscaler import Plan, Progress, Upscaler
+
+Say = Callable[[str], None]
+"""Told in a sentence what people should know."""
+
+_SOURCE, _RESULT = "source.raw", "result.raw"
+
+
+def is_unfinished(source: Path, output: Path, upscaler: Upscaler) -> bool:
+    """Whether just this was begun by `upscale_file`, and stopped."""
+    lines = read_journal(unfinished_folder(output))
+    return bool(lines) and not _differences(lines[0], _identity(source, upscaler))
+
+
+def upscale_file(
+    source: Path,
+    output: Path,
+    upscaler: Upscaler,
+    *,
+    quality: int | None = None,
+    progress: Progress = lambda done, total: None,
+    say: Say = lambda sentence: None,
+) -> None:
+    """Enlarge the picture at `source` by the upscaler's factor to `output`, whose suffix says the kind of file.
+
+    Memory is taken for a tile, and for the rows of the input that a row of tiles reads. If the same job was stopped, it
+    goes on after the last finished row of tiles; if input, network or settings have changed since, it starts anew.
+    progress: called with how many tiles are done and how many there are, first before any is run. quality: as for
+    `write_image`. Raises ImageError if a file cannot be read or written, room on the disk is short, or another process
+    is at the same result; InputError if the picture is of no kind for the network, or memory runs out.
+    """
+    header = read_header(source)
+    check_output(output, header.height * upscaler.scale, header.width * upscaler.scale, quality=quality)
+    try:
+        with Journal(output) as journal:
+            try:
+                _Job(source, output, upscaler, journal, header, say).run(quality, progress)
+            except BaseException:
+                if num_finished := len(read_journal(journal.folder)[1:]):
+                    say(f"{source}: {num_finished} finished strips are kept: the same command goes on from there")
+                else:
+                    journal.remove()
+                raise
+            journal.remove()
+    except OSError as error:
+        raise ImageError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+class _Job:
+    """What is made of what, and the journal of it."""
+
+    def __init__(
+        self, source: Path, output: Path, upscaler: Upscaler, journal: Journal, header: Header, say: Say
+    ) -> None:
+        self.source, self.output, self.upscaler, self.journal, self.say = source, output, upscaler, journal, say
+        self.height, self.width, self.scale = header.height, header.width, upscaler.scale
+        self.row_bytes = header.width * header.channels * np.dtype(header.dtype).itemsize
+
+    def run(self, quality: int | None, progress: Progress) -> None:
+        """Do what is still to be done."""
+        first, *finished = self._begun() or [self._begin()]
+        facts, plan = Facts(**first["facts"]), Plan(**first["plan"])
+        tiling = self._tiling(plan)
+        num_strips, num_columns = len(tiling.rows), len(tiling.columns)
+        above = None
+        if finished:
+            _check_room(self.journal.folder, self._needed(tiling.finished(len(finished) - 1)[1]), self.output)
+            self.say(f"{self.source}: going on after strip {len(finished)} of {num_strips}")
+            above = torch.from_numpy(np.load(self._above(len(finished))))
+            if finished[-1]["dtype"] == str(torch.float32):
+                self.upscaler.compute_in_fp32()
+        with opened(self.source) as file:
+            like = file.picture(np.zeros((1, 1, facts.channels), facts.dtype))
+
+        def report(number: int, num_done: int) -> None:
+            progress(number * num_columns + num_done, num_strips * num_columns)
+
+        report(len(finished), 0)
+        with self._spool(_SOURCE, 1, facts) as source, self._spool(_RESULT, self.scale, facts) as result:
+            strips = Strips(
+                source,
+                result,
+                tiling,
+                like=like,
+                facts=facts,
+                upscale=_explained(self.upscaler.for_tiles(plan), plan),
+                in_chans=self.upscaler.in_chans,
+            )
+            for number in range(len(finished), num_strips):
+                needed = self._needed(tiling.finished(number)[0])
+                with _told_of_full_disk(self.journal.folder, needed, self.output):
+                    above = strips.run(number, above, partial(report, number))
+                    result.sync()
+                    _save(self._above(number + 1), above)
+                    self.journal.add({"strip": number + 1, "dtype": str(self.upscaler.dtype)})
+            write_rows(self.output, strips.parts(), height=result.height, quality=quality)
+
+    def _begun(self) -> list[dict[str, Any]]:
+        """The lines of the journal, if they are of this job; none, and said why, if not."""
+        lines = read_journal(self.journal.folder)
+        if lines and (changed := _differences(lines[0], _identity(self.source, self.upscaler))):
+            self.say(f"{self.source}: starting anew: what was begun had another {' and another '.join(changed)}")
+            return []
+        if lines and not self._is_whole(*lines):
+            self.say(f"{self.source}: starting anew: what was begun is damaged")
+            return []
+        return lines
+
+    def _is_whole(self, first: dict[str, Any], *finished: dict[str, Any]) -> bool:
+        """Whether the files are there, and as long as the journal's lines say."""
+        facts, tiling = Facts(**first["facts"]), self._tiling(Plan(**first["plan"]))
+        row_bytes = self.width * facts.channels * np.dtype(facts.dtype).itemsize
+        lengths = {self.journal.folder / _SOURCE: self.height * row_bytes}
+        if finished:
+            num_rows = tiling.finished(len(finished) - 1)[1]
+            lengths |= {
+                self.journal.folder / _RESULT: num_rows * self.scale**2 * row_bytes,
+                self._above(len(finished)): 1,
+            }
+        return all(path.is_file() and path.stat().st_size >= length for path, length in lengths.items())
+
+    def _tiling(self, plan: Plan) -> Tiling:
+        return self.upscaler.plan_tiling(self.height, self.width, plan)
+
+    def _begin(self) -> dict[str, Any]:
+        """Copy the input, and write the first line of the journal."""
+        self.journal.clear()
+        identity, plan = _identity(self.source, self.upscaler), self.upscaler.plan_stream(self.height, self.width)
+        needed = self.height * self.row_bytes + self._needed(0)
+        _check_room(self.journal.folder, needed, self.output)
+        self.say(
+            f"{self.source}: too large for the memory there is: strip by strip, in {plan}, "
+            f"with up to {_size(needed)} of disk beside {self.output}"
+        )
+        with opened(self.source) as file, _told_of_full_disk(self.journal.folder, needed, self.output):
+            facts = copy_pixels(file, self.journal.folder / _SOURCE)
+        if _identity(self.source, self.upscaler) != identity:
+            raise ImageError(f"{self.source}: it was changed while it was read: start again")
+        if facts.num_negative:
+            warn_of_negative(facts.num_negative, self.source)
+        line: dict[str, Any] = {"job": identity, "facts": asdict(facts), "plan": asdict(plan)}
+        self.journal.add(line)
+        return line
+
+    def _needed(self, num_rows: int) -> int:
+        """Bytes on the disk for what comes after so many finished rows of the input: raw, and then as a file."""
+        return (2 * self.height - num_rows) * self.scale**2 * self.row_bytes
+
+    def _spool(self, name: str, scale: int, facts: Facts) -> Spool:
+        return Spool(
+            self.journal.folder / name,
+            height=self.height * scale,
+            width=self.width * scale,
+            channels=facts.channels,
+            dtype=facts.dtype,
+        )
+
+    def _above(self, number: int) -> Path:
+        """Where it lies what a strip, counted from 1, left to be blended with the next; the last two are kept."""
+        return self.journal.folder / f"above-{number % 2}.npy"
+
+
+def _identity(source: Path, upscaler: Upscaler) -> dict[str, str]:
+    """What must be the same in all runs of one job, under names for people."""
+    status, weights = source.stat(), hashlib.sha256(repr(upscaler.model.config).encode())
+    for tensor in upscaler.model.state_dict().values():
+        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return {
+        "input": f"{source.resolve()}, {status.st_size} bytes, {status.st_mtime_ns}",
+        "model": weights.hexdigest(),
+        **upscaler.settings,
+        "version of hat-sr": __version__,
+    }
+
+
+def _differences(line: Mapping[str, Any], identity: Mapping[str, str]) -> list[str]:
+    """What is not as it was when the line was written, which a journal begins with."""
+    return [name for name, value in identity.items() if line["job"].get(name) != value]
+
+
+def _save(path: Path, values: Tensor) -> None:
+    with path.open("wb") as file:
+        np.save(file, values.numpy())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def _check_room(folder: Path, needed: int, output: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ImageError(
+            f"{output}: up to {_size(needed)} are needed on that disk and {_size(free)} are free: "
+            f"{_size(needed - free)} are missing"
+        )
+
+
+@contextmanager
+def _told_of_full_disk(folder: Path, needed: int, output: Path) -> Iterator[None]:
+    """Says of a disk that is full how much is needed from here on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _check_room(folder, needed, output)
+        raise ImageError(f"{output}: the disk is full, or your share of it: {error.strerror}") from error
+
+
+def _explained(upscale: Upscale, plan: Plan) -> Upscale:
+    """`upscale`, which says of memory that runs out what to do."""
+
+    def run(x: Tensor) -> Tensor:
+        try:
+            return upscale(x)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"memory ran out on a tile of {plan.tile_size} pixels a side: free some, or use a smaller tile, "
+                "another device or another precision"
+            ) from error
+
+    return run
