@@ -105,16 +105,16 @@ def benchmark(
         found = find_sets(data, parse_names([sets]), scales, lr=lr, jpeg=jpeg)
     reports = [_report(dataset, check, entrants[dataset.scale], keep) for dataset, check in found]
 
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(html) as part:
+            part.write_text(to_html(reports, published=published), encoding="utf-8")
     if json:
         sys.stdout.write(to_json(reports, published=published))
     elif markdown:
         sys.stdout.write(to_markdown(reports, published=published))
     else:
         _print_tables(reports, published)
-    if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(html) as part:
-            part.write_text(to_html(reports, published=published), encoding="utf-8")
 
 
 def _report(dataset: Dataset, check: str, entrants: list[Entrant], cache: Cache | None) -> Report:
