@@ -40,7 +40,7 @@ def make(photos: Path, output: Path) -> None:
 def compare(source: Path, result: Path, model: str, *, num_pieces: int) -> None:
     """Print the differences, in 8-bit levels, over pieces at random places, each enlarged whole with CONTEXT around."""
     pixels, upscaler = read_image(source).pixels, Upscaler(load_model(model), tile="off")
-    scale, window_size = upscaler.scale, upscaler.model.config.window_size
+    scale, window_size = upscaler.scale, upscaler.config.window_size
     file = oiio.ImageInput.open(str(result))
     generator = np.random.default_rng(0)
     means, largest = [], 0

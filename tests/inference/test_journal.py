@@ -62,3 +62,12 @@ def test_discarding(output):
         journal.add({"strip": 1})
     assert discard(output)
     assert list(output.parent.iterdir()) == []
+
+
+def test_the_longest_name_there_can_be(tmp_path):
+    output = tmp_path / ("ü" * 125 + ".png")
+    output.write_bytes(b"")
+    assert not discard(output)
+    with Journal(output) as journal:
+        journal.add({"strip": 1})
+    assert read_journal(unfinished_folder(output)) == [{"strip": 1}]

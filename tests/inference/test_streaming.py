@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from hat_sr.errors import ImageError, InputError
 from hat_sr.image import decode
@@ -13,6 +14,7 @@ from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image, Metadata
 from hat_sr.image.spool import Spool
 from hat_sr.inference import streaming, strips
+from hat_sr.inference.device import PRECISION_NAMES, find_dtype
 from hat_sr.inference.journal import Journal, read_journal, unfinished_folder
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.streaming import is_unfinished, upscale_file
@@ -254,22 +256,37 @@ def test_damage_starts_anew(stopped, upscaler, name):
     assert "what was begun is damaged" in said[0]
 
 
+def stopped_in(precision, tmp_path, upscaler):
+    """A job whose first strips were computed in that precision."""
+    write_image(tmp_path / "a.png", picture())
+    upscaler.compute_in(find_dtype(precision, upscaler.device))
+    with pytest.raises(KeyboardInterrupt):
+        upscale_file(tmp_path / "a.png", tmp_path / "b.png", upscaler, progress=stopped_after(12))
+    return SimpleNamespace(source=tmp_path / "a.png", output=tmp_path / "b.png", folder=tmp_path)
+
+
+@pytest.mark.parametrize("found", ["fp32", "bf16"])
+def test_what_auto_took_is_taken_again(tmp_path, model, monkeypatch, found):
+    """Though the processor may be found faster or slower the next time."""
+    job = stopped_in(found, tmp_path, Upscaler(model, tile=32, precision="auto", device="cpu"))
+    monkeypatch.setattr(
+        "hat_sr.inference.device._fastest_on_this_cpu",
+        lambda: torch.float32 if found == "bf16" else torch.bfloat16,
+    )
+    again = Upscaler(model, tile=32, precision="auto", device="cpu")
+    assert PRECISION_NAMES[again.dtype] != found
+    assert go_on(job, again)[0][0] == 10
+    assert PRECISION_NAMES[again.dtype] == found
+    upscale_file(job.source, tmp_path / "c.png", Upscaler(model, tile=32, precision=found, device="cpu"))
+    assert job.output.read_bytes() == (tmp_path / "c.png").read_bytes()
+
+
 def test_a_fall_back_to_fp32_is_remembered(tmp_path, model):
     """A result that is not finite makes all later ones fp32, in the next run, too."""
-    write_image(tmp_path / "a.png", picture())
-    half = Upscaler(model, tile=32, precision="bf16", device="cpu")
-
-    def report(done, total):
-        if done == 3:
-            half.compute_in_fp32()
-        if done == 12:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        upscale_file(tmp_path / "a.png", tmp_path / "b.png", half, progress=report)
-    again = Upscaler(model, tile=32, precision="bf16", device="cpu")
-    go_on(SimpleNamespace(source=tmp_path / "a.png", output=tmp_path / "b.png"), again)
-    assert str(again.dtype) == "torch.float32"
+    job = stopped_in("fp32", tmp_path, Upscaler(model, tile=32, precision="fp16", device="cpu"))
+    again = Upscaler(model, tile=32, precision="fp16", device="cpu")
+    assert go_on(job, again)[0][0] == 10
+    assert again.dtype == torch.float32
 
 
 def test_two_at_a_time_are_refused(stopped, upscaler):

@@ -4,6 +4,7 @@ A hidden folder beside the result holds the data and `journal.jsonl`, whose firs
 added for each part that is finished, once its data is safely on the disk.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,7 +21,9 @@ _JOURNAL, _LOCK = "journal.jsonl", "lock"
 
 def unfinished_folder(output: Path) -> Path:
     """Where what is unfinished of a result lies."""
-    return output.with_name(f"{PART_PREFIX}{output.name}.unfinished")
+    name = os.fsencode(output.name)  # of which file systems take 255 bytes
+    short = output.name if len(name) <= 200 else hashlib.sha256(name).hexdigest()
+    return output.with_name(f"{PART_PREFIX}{short}.unfinished")
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:

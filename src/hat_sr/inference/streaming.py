@@ -27,6 +27,7 @@ from hat_sr.errors import ImageError, InputError
 from hat_sr.image.decode import Header, opened, read_header
 from hat_sr.image.io import check_output, write_rows
 from hat_sr.image.spool import Facts, Spool, copy_pixels
+from hat_sr.inference.device import PRECISION_NAMES, find_dtype
 from hat_sr.inference.journal import Journal, read_journal, unfinished_folder
 from hat_sr.inference.memory import is_out_of_memory
 from hat_sr.inference.picture import warn_of_negative
@@ -102,8 +103,8 @@ class _Job:
             _check_room(self.journal.folder, self._needed(tiling.finished(len(finished) - 1)[1]), self.output)
             self.say(f"{self.source}: going on after strip {len(finished)} of {num_strips}")
             above = torch.from_numpy(np.load(self._above(len(finished))))
-            if finished[-1]["dtype"] == str(torch.float32):
-                self.upscaler.compute_in_fp32()
+            if finished[-1]["precision"] != PRECISION_NAMES[self.upscaler.dtype]:
+                self.upscaler.compute_in(find_dtype(finished[-1]["precision"], self.upscaler.device))
         with opened(self.source) as file:
             like = file.picture(np.zeros((1, 1, facts.channels), facts.dtype))
 
@@ -127,7 +128,7 @@ class _Job:
                     above = strips.run(number, above, partial(report, number))
                     result.sync()
                     _save(self._above(number + 1), above)
-                    self.journal.add({"strip": number + 1, "dtype": str(self.upscaler.dtype)})
+                    self.journal.add({"strip": number + 1, "precision": PRECISION_NAMES[self.upscaler.dtype]})
             write_rows(self.output, strips.parts(), height=result.height, quality=quality)
 
     def _begun(self) -> list[dict[str, Any]]:
@@ -197,7 +198,7 @@ class _Job:
 
 def _identity(source: Path, upscaler: Upscaler) -> dict[str, str]:
     """What must be the same in all runs of one job, under names for people."""
-    status, weights = source.stat(), hashlib.sha256(repr(upscaler.model.config).encode())
+    status, weights = source.stat(), hashlib.sha256(repr(upscaler.config).encode())
     for tensor in upscaler.model.state_dict().values():
         weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
     return {

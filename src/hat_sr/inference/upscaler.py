@@ -96,7 +96,7 @@ class Upscaler:
         self._memory = memory
         self._self_ensemble = self_ensemble
         self._device = find_device(device)
-        self._dtype = self._asked_dtype = find_dtype(precision, self._device)
+        self._precision, self._dtype = precision, find_dtype(precision, self._device)
         self._source = model
         self._model = prepared(model, self._device, self._dtype)
 
@@ -122,10 +122,10 @@ class Upscaler:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What the result depends on besides image, network and sizes of tiles that are found automatically."""
+        """What was asked for that the result depends on; what "auto" is, is found each time."""
         return {
             "tile": str(self._tile),
-            "precision": str(self._asked_dtype),
+            "precision": self._precision,
             "device": self._device.type,
             "self_ensemble": str(self._self_ensemble),
         }
@@ -202,12 +202,12 @@ class Upscaler:
         if self._dtype == torch.float32 or out.isfinite().all():
             return out
         logger.warning("the result in %s is not finite: computing in fp32 from here on", self._dtype)
-        self.compute_in_fp32()
+        self.compute_in(torch.float32)
         return self._forward(band_rows, x)
 
-    def compute_in_fp32(self) -> None:
-        """Take float32 from here on, as after a result that is not finite."""
-        self._dtype = torch.float32
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Take this for the network's body from here on."""
+        self._dtype = dtype
         self._model = prepared(self._source, self._device, self._dtype)
 
     def _budget(self, height: int, width: int, batch_size: int) -> int:
