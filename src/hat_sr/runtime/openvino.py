@@ -36,6 +36,9 @@ def load(source: Path | bytes, precision: str) -> tuple[Callable[[Tensor], Tenso
     Raises WeightsError for what is neither, MissingExtraError.
     """
     openvino = import_openvino()
+    if isinstance(source, Path) and b"<net" not in source.read_bytes()[:200]:
+        # OpenVINO would try whether it is one of other programs' files, and print why not.
+        raise WeightsError(f"{source}: it is no network of OpenVINO")
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         # Never left to OpenVINO, which takes bfloat16 wherever the processor has it.
