@@ -78,6 +78,7 @@ def test_all_runtimes_make_the_same_of_a_picture(call, exported, channels, dtype
         (("-m", "text.onnx", "--runtime", "torch"), "'torch' does not run text.onnx"),
         (("-m", "tiny.safetensors", "--runtime", "onnxruntime", "--precision", "bf16"), "none that onnxruntime"),
         (("-m", "tiny.safetensors", "--runtime", "openvino", "--device", "cuda"), "tiny.safetensors runs on the CPU"),
+        (("-m", "bicubic", "--runtime", "openvino"), "runtime 'openvino' is for HAT, and bicubic is none"),
     ],
 )
 def test_what_cannot_run(call, tmp_path, capsys, words, message):

@@ -5,14 +5,17 @@ import dataclasses
 import pytest
 import torch
 
+from cli.running import write_noise
 from hat_sr.errors import ConfigError, InputError, WeightsError
+from hat_sr.image.io import read_image
 from hat_sr.inference import engine as module
 from hat_sr.inference.memory import session_bytes
+from hat_sr.inference.streaming import upscale_file
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.checkpoint import METADATA_KEY, description
 from hat_sr.model.config import HATConfig
 from hat_sr.runtime.session import Session, open_session
-from inference.doubles import nearest, random_image
+from inference.doubles import nearest, random_image, tiny_hat
 
 CONFIG = HATConfig(upscale=2, in_chans=1, window_size=4, depths=(1,), num_heads=(6,))
 
@@ -24,6 +27,7 @@ def session(run=None, **changes):
         "runtime": "onnxruntime",
         "precision": "fp32",
         "metadata": {METADATA_KEY: description(CONFIG, {})},
+        "fingerprint": "one",
         "run": run or nearest(2),
     }
     return Session(**(settings | changes))
@@ -41,8 +45,38 @@ def test_attributes():
     upscaler = Upscaler(session())
     assert (upscaler.scale, upscaler.in_chans, upscaler.config) == (2, 1, CONFIG)
     assert (upscaler.device, upscaler.dtype) == (torch.device("cpu"), torch.float32)
-    low = Upscaler(session(runtime="openvino", precision="bf16"), precision="bf16", device="cpu")
+    low = Upscaler(session(runtime="openvino", precision="bf16"), device="cpu")
     assert low.dtype == torch.bfloat16
+
+
+def test_a_fingerprint_is_of_file_runtime_and_precision(exported):
+    sessions = [
+        session(),
+        session(fingerprint="other"),
+        session(runtime="openvino"),
+        session(runtime="openvino", precision="bf16"),
+        open_session(exported.onnx),
+        open_session(exported.xml),
+        exported.model,
+    ]
+    found = [Upscaler(one, device="cpu").fingerprint() for one in sessions]
+    assert len(set(found)) == len(found)
+    assert found[4:] == [Upscaler(one, device="cpu").fingerprint() for one in sessions[4:]]
+    assert Upscaler(tiny_hat(), device="cpu").fingerprint() not in found
+
+
+def test_a_session_has_one_precision():
+    upscaler = Upscaler(session())
+    upscaler.compute_in(torch.float32)
+    with pytest.raises(ConfigError, match=r"double\.onnx was opened in fp32"):
+        upscaler.compute_in(torch.bfloat16)
+
+
+def test_a_picture_from_file_to_file(tmp_path):
+    write_noise(tmp_path / "a.png", 100, 90, channels=1)
+    upscale_file(tmp_path / "a.png", tmp_path / "b.png", Upscaler(session(), tile=40))
+    pixels = read_image(tmp_path / "a.png").pixels.repeat(2, 0).repeat(2, 1)
+    assert (read_image(tmp_path / "b.png").pixels == pixels).all()
 
 
 def test_tiles_and_ensemble():

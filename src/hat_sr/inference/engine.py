@@ -98,8 +98,8 @@ class TorchEngine:
 class SessionEngine:
     """An exported HAT, on the CPU, all rows at once.
 
-    Raises ConfigError for another device, or another precision than the session's; WeightsError if its file does not
-    say what it is.
+    Raises ConfigError for another device, or a low precision that is not the session's; WeightsError if its file does
+    not say what it is.
     """
 
     has_bands = False
@@ -107,10 +107,8 @@ class SessionEngine:
     def __init__(self, session: Session, *, device: str | torch.device, precision: Precision) -> None:
         if str(device) not in ("auto", "cpu"):
             raise ConfigError(f"device {str(device)!r}: {session.name} runs on the CPU; leave it out")
-        if precision not in ("auto", session.precision):
-            raise ConfigError(
-                f"precision {precision!r}: {session.name} was opened in {session.precision}; say so there, or 'auto'"
-            )
+        if precision not in ("auto", "fp32", session.precision):  # fp32 is what stands there if nothing was asked for
+            raise ConfigError(f"precision {precision!r}: {session.name} was opened in {session.precision}: open it so")
         if METADATA_KEY not in session.metadata:
             raise WeightsError(
                 f"{session.name}: it does not say what network it is: export it with hat_sr, which writes that into it"
