@@ -1,7 +1,10 @@
 """Networks written for other runtimes."""
 
 import copy
+import re
+import shutil
 import sys
+from pathlib import Path
 
 import onnx
 import pytest
@@ -140,6 +143,19 @@ def test_what_torch_cannot_export_ends_in_a_sentence():
 
     with pytest.raises(ExportError, match="cannot export this network"):
         to_onnx(Peeking(), window_size=4)
+
+
+def test_the_pages_code_does_what_upscaler_does(exported, tmp_path, monkeypatch):
+    for path in (exported.onnx, exported.xml, exported.xml.with_suffix(".bin")):
+        shutil.copy(path, tmp_path / f"hat{path.suffix}")
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[1] / "docs/export.md"
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+        if "enlarge" in names:
+            expected = names["upscaler"](torch.from_numpy(names["lr"])).clamp(0, 1)
+            torch.testing.assert_close(torch.from_numpy(names["sr"]), expected, rtol=0, atol=2e-5)
 
 
 def test_without_the_extra(exported, tmp_path, monkeypatch):

@@ -54,7 +54,10 @@ def load(source: Path | bytes, precision: str) -> tuple[Callable[[Tensor], Tenso
         raise WeightsError(f"{name}: no network that OpenVINO can open ({reason})") from error
 
     def run(x: Tensor) -> Tensor:
-        return torch.from_numpy(compiled(x.contiguous().numpy())[0])
+        out = torch.from_numpy(compiled(x.contiguous().numpy())[0])
+        if out.numel() == 0:  # what it makes of sides that do not fit, without a word
+            raise RuntimeError(f"OpenVINO makes nothing of {tuple(x.shape)}: sides are multiples of window_size")
+        return out
 
     said = {name: getattr(value, "value", None) for name, value in model.rt_info.items()}  # some are dicts
     return run, {name: value for name, value in said.items() if isinstance(value, str)}
