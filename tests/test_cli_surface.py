@@ -15,6 +15,7 @@ SURFACE = {
         "--memory": "optional",
         "--precision": "optional",
         "--device": "optional",
+        "--runtime": "optional",
         "--self-ensemble": "optional",
         "--format": "optional",
         "--quality": "optional",
@@ -50,6 +51,7 @@ SURFACE = {
         "--device": "optional",
     },
     "info": {"SOURCE": "required"},
+    "export": {"MODEL": "required", "--output -o": "required", "--precision": "optional", "--overwrite": "optional"},
     "models": {},
     "train": {"--recipe": "required", "OVERRIDES": "optional", "--output -o": "optional", "--dry-run": "optional"},
     "data check": {
@@ -75,6 +77,8 @@ SURFACE = {
 CHOICES = {
     ("upscale", "--tile"): ("auto", "off"),
     ("upscale", "--precision"): ("auto", "fp32", "bf16", "fp16"),
+    ("upscale", "--runtime"): ("auto", "torch", "onnxruntime", "openvino"),
+    ("export", "--precision"): ("fp32", "fp16"),
     ("data prepare", "--to"): ("folder", "lmdb", "webdataset"),
     ("benchmark", "--tile"): ("auto", "off"),
     ("benchmark", "--precision"): ("auto", "fp32", "bf16", "fp16"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hat_sr.files import PART_PREFIX, locked, replacing, what_blocks_writing
+from hat_sr.files import PART_PREFIX, arriving, locked, replacing, what_blocks_writing
 
 
 def test_takes_the_place_of_the_file_before(tmp_path):
@@ -38,6 +38,23 @@ def test_the_longest_name_can_be_replaced(tmp_path):
     with replacing(path) as part:
         part.write_text("after")
     assert path.read_text() == "after"
+
+
+def test_files_arrive_together(tmp_path):
+    (tmp_path / "a.bin").write_text("before")
+    with arriving(tmp_path) as folder:
+        for name in ("a.xml", "a.bin"):
+            (folder / name).write_text("after")
+        assert (tmp_path / "a.bin").read_text() == "before"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.xml": "after", "a.bin": "after"}
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_none_arrives_after_a_failure(tmp_path, error):
+    with pytest.raises(error), arriving(tmp_path) as folder:
+        (folder / "a.bin").write_text("half")
+        raise error
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_blocks_writing(tmp_path, monkeypatch):

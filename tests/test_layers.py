@@ -16,6 +16,7 @@ RANKS = {
     "files": 0,
     "model": 1,
     "image": 1,
+    "runtime": 1,
     "inference": 2,
     "lam": 2,
     "export": 2,

@@ -6,6 +6,7 @@
     ├── ConfigError (ValueError)         settings that cannot be: says which, and what is accepted
     ├── InputError (ValueError)          a tensor or an argument of the wrong shape, dtype or range
     ├── WeightsError                     a file that is not weights, is cut short, or is of another network
+    ├── ExportError                      a network that another runtime does not compute as torch does
     ├── ImageError                       an image file that cannot be read or written
     ├── DataError                        training or benchmark data that is missing or does not fit together
     ├── TrainingError                    a training that cannot go on
@@ -32,6 +33,10 @@ class InputError(HatError, ValueError):
 
 class WeightsError(HatError):
     """A file that is not weights, is cut short, or belongs to another network."""
+
+
+class ExportError(HatError):
+    """A network that cannot be exported, or that another runtime does not compute as torch does."""
 
 
 class ImageError(HatError):

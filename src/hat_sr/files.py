@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,23 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+@contextmanager
+def arriving(folder: Path) -> Iterator[Path]:
+    """A new folder to write files to: when the block ends well they move to `folder`, each in place of what is there.
+
+    They move in the order of their names. When the block is left by an exception they are deleted. Raises OSError as
+    writing and renaming do.
+    """
+    part = folder / f"{PART_PREFIX}{secrets.token_hex(8)}.part"  # on the same file system, for the reason above
+    part.mkdir()
+    try:
+        yield part
+        for file in sorted(part.iterdir()):
+            file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from hat_sr.inference.memory import (
     largest_square,
     memory_budget,
     picture_bytes,
+    session_bytes,
 )
 from hat_sr.model.config import PRESETS, HATConfig
 
@@ -43,6 +46,31 @@ def test_a_picture_takes_about_what_was_measured(channels, in_chans, kind, measu
     assert 0.9 * measured < picture_bytes(1, 1, channels) < 1.7 * measured
 
 
+XXS = HATConfig(upscale=2, embed_dim=32, depths=(4,), num_heads=(1,), window_size=8, compress_ratio=2, num_feat=12)
+SESSIONS = [
+    # network, runtime, precision, height, width, MiB: as above
+    (XXS, "onnxruntime", "fp32", 256, 512, 667),
+    (XS, "onnxruntime", "fp32", 256, 256, 1420),
+    (XS, "onnxruntime", "fp32", 256, 512, 3089),
+    (HAT_X4, "onnxruntime", "fp32", 128, 256, 1888),
+    (XXS, "openvino", "fp32", 512, 256, 521),
+    (XS, "openvino", "fp32", 512, 512, 3118),
+    (HAT_X4, "openvino", "fp32", 128, 256, 975),
+    (XS, "openvino", "bf16", 512, 512, 1679),
+    (HAT_X4, "openvino", "bf16", 128, 256, 483),
+]
+
+
+@pytest.mark.parametrize(("config", "runtime", "precision", "height", "width", "mib"), SESSIONS)
+def test_estimate_for_a_runtime_is_within_a_fifth_of_what_was_measured(config, runtime, precision, height, width, mib):
+    assert 0.8 * mib < session_bytes(config, runtime, precision, height, width) / MIB < 1.2 * mib
+
+
+def test_a_runtime_without_ocab_needs_less():
+    plain = dataclasses.replace(HAT_X4, use_ocab=False)
+    assert session_bytes(plain, "onnxruntime", "fp32", 64, 64) < session_bytes(HAT_X4, "onnxruntime", "fp32", 50, 64)
+
+
 def test_no_term_grows_faster_than_the_image():
     small, large = (forward_bytes(HAT_X4, torch.float32, 16 * n, 16 * n, 16) for n in (40, 400))
     assert large < 100 * small
@@ -68,14 +96,14 @@ def test_a_band_is_smaller_where_memory_is_short():
 
 @pytest.mark.parametrize("budget", [10**8, 10**9, 12_345_678_901])
 def test_largest_square_fits_and_the_next_does_not(budget):
-    side = largest_square(HAT_X4, torch.float32, budget)
+    side = largest_square(16, budget, lambda side: forward_bytes(HAT_X4, torch.float32, side, side, 16))
     assert side % 16 == 0
     at, beyond = (forward_bytes(HAT_X4, torch.float32, x, x, 16) for x in (side, side + 16))
     assert at <= budget < beyond
 
 
 def test_no_budget_is_no_square():
-    assert largest_square(HAT_X4, torch.float32, -5) == 0
+    assert largest_square(16, -5, lambda side: side) == 0
 
 
 def test_budget_of_this_machine():
@@ -94,4 +122,5 @@ def test_torchs_own_error_is_recognised():
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert is_out_of_memory(RuntimeError("Failed to allocate memory for requested buffer of size 67108864"))
     assert not is_out_of_memory(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"))

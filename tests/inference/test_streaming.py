@@ -342,7 +342,7 @@ def test_memory_that_runs_out_is_a_sentence(tmp_path, upscaler, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     write_image(tmp_path / "a.png", picture())
-    monkeypatch.setattr("hat_sr.inference.upscaler.forward_in_bands", fails)
+    monkeypatch.setattr("hat_sr.inference.engine.forward_in_bands", fails)
     with pytest.raises(InputError, match="memory ran out on a tile of 32 pixels"):
         upscale_file(tmp_path / "a.png", tmp_path / "b.png", upscaler)
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.inference import device
-from hat_sr.inference import upscaler as module
+from hat_sr.inference import engine as module
 from hat_sr.inference.device import find_device, find_dtype
 from hat_sr.inference.ensemble import self_ensemble
 from hat_sr.inference.memory import forward_bytes
@@ -183,7 +183,7 @@ def test_progress_counts_forward_passes(tile, ensemble):
 
 def test_auto_takes_the_whole_image_where_it_fits_and_tiles_where_not(monkeypatch):
     upscaler = Upscaler(Double(), device="cpu")
-    needed = forward_bytes(upscaler._config, torch.float32, 100, 100, 4) + 4 * 4 * 100 * 100
+    needed = forward_bytes(upscaler.config, torch.float32, 100, 100, 4) + 4 * 4 * 100 * 100
     monkeypatch.setattr(module, "memory_budget", lambda _: needed)
     assert upscaler.plan(100, 100).tile_size is None
     assert upscaler.plan(100, 101).tile_size == 96

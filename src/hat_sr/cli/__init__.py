@@ -29,6 +29,7 @@ for _command, _help in (
     ("lam:lam", "Show which pixels networks use for a part of a picture."),
     ("models:models", "List the networks in the package, and the published ones."),
     ("models:info", "Show what a file of weights holds."),
+    ("export:export", "Write a network as a file for ONNX Runtime or OpenVINO."),
     ("train:train", "Train a HAT by a recipe."),
     ("import_options:import_options", "Turn an official option file into a recipe."),
 ):

@@ -1,6 +1,9 @@
 """Progress bars, on stderr."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,3 +35,8 @@ class _RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:.2f}/s")
+
+
+def status(console: Console, text: str) -> AbstractContextManager[object]:
+    """A line that says what goes on while it does; nothing at all if the console is no terminal."""
+    return console.status(escape(text)) if console.is_terminal else nullcontext()

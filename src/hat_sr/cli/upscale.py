@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from hat_sr.cli.jobs import Job, plan_jobs
-from hat_sr.cli.networks import open_upscaler
+from hat_sr.cli.networks import RuntimeName, open_upscaler, session_for
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError, HatError, InputError
@@ -46,6 +46,7 @@ def upscale(
     memory: str | None = None,
     precision: Precision = "auto",
     device: str = "auto",
+    runtime: RuntimeName = "auto",
     self_ensemble: Annotated[bool, Parameter(negative="")] = False,
     format: str | None = None,  # noqa: A002 (the option's name)
     quality: Annotated[int | None, Parameter(validator=Number(gte=1, lte=100))] = None,
@@ -66,9 +67,9 @@ def upscale(
         Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
     model
         A bundled name (see hat-sr models), a file of weights, .safetensors or .pth, hf://OWNER/REPO for one on the
-        Hugging Face Hub, of HAT or with the extra baselines of another network, or bicubic. auto is the bundled one for
-        the scale (×4 with --size), and for JPEG and other files compressed with loss the one for photos, which there is
-        at ×4 alone.
+        Hugging Face Hub, of HAT or with the extra baselines of another network, an exported HAT, .onnx or .xml, or
+        bicubic. auto is the bundled one for the scale (×4 with --size), and for JPEG and other files compressed with
+        loss the one for photos, which there is at ×4 alone.
     tile
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
         which changes the result a little.
@@ -78,9 +79,12 @@ def upscale(
         was stopped. Default: a share of what is free.
     precision
         auto is what is fastest: fp16 on CUDA, bf16 on a CPU that multiplies it faster than fp32, else fp32. The picture
-        itself is kept in fp32 always.
+        itself is kept in fp32 always. In another runtime auto is fp32; openvino has bf16, too, for all of the network.
     device
         auto, cpu, cuda, cuda:1, mps, xpu.
+    runtime
+        What runs the network: torch, or another on the CPU, for which weights are exported first (hat-sr export does so
+        once and for all). auto is torch, and for an exported file its own.
     self_ensemble
         Mean over the eight flips and turns: a little better, eight times slower.
     format
@@ -110,6 +114,10 @@ def upscale(
         return memory_budget(torch.device("cpu")) if budget is None else budget
 
     def make(name: str) -> Upscaler | PlainUpscaler:
+        if (session := session_for(name, runtime=runtime, precision=precision)) is not None:
+            return Upscaler(
+                session, tile=tile, memory=budget, precision=precision, self_ensemble=self_ensemble, device=device
+            )
         return open_upscaler(
             name,
             scale=math.ceil(wanted),

@@ -2,12 +2,14 @@
 
 import os
 from bisect import bisect_right
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from hat_sr.model.banded import RECONSTRUCTION_REACH
 from hat_sr.model.config import HATConfig
+from hat_sr.runtime.session import Runtime
 
 FALLBACK_BYTES = 4 * 2**30
 """What is taken to be available where the system does not say."""
@@ -20,6 +22,15 @@ _PIXELS_PER_BAND = 2**16
 
 _WINDOWS_PER_BAND = 4
 """Rows of windows of a band, at least, where memory allows: an OCAB reads those above and below once more."""
+
+_SESSION_FACTORS: dict[Runtime, tuple[float, float, float]] = {
+    "onnxruntime": (3.0, 29.0, 12.2),
+    "openvino": (0.75, 30.0, 6.5),
+}
+"""For each LR pixel, times attention's scores, times embed_dim, and times the channels of the reconstruction."""
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory")
+"""Words of torch, and last of ONNX Runtime."""
 
 
 def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int, band_rows: int) -> int:
@@ -56,16 +67,28 @@ def largest_band(config: HATConfig, dtype: torch.dtype, height: int, width: int,
     return None
 
 
-def largest_square(config: HATConfig, dtype: torch.dtype, budget: int) -> int:
+def session_bytes(config: HATConfig, runtime: Runtime, precision: str, height: int, width: int) -> int:
+    """Peak memory of a runtime's pass over one float32 image of so many LR pixels, padded first, weights aside.
+
+    A runtime works on the whole image at once, at its largest moment on attention's scores (in an OCAB Mo² for each
+    pixel and head) and some maps, or on the reconstruction. The factors were fitted to the peak resident size of passes
+    on a CPU (docs/LOG.md, 2026-11-26).
+    """
+    of_scores, of_maps, of_reconstruction = _SESSION_FACTORS[runtime]
+    scores = max(config.num_heads) * (config.overlap_window_size if config.use_ocab else config.window_size) ** 2
+    pixel = max(
+        of_scores * scores + of_maps * config.embed_dim, of_reconstruction * config.num_feat * config.upscale**2
+    )
+    height, width = (-(-side // config.window_size) * config.window_size for side in (height, width))  # padded
+    return int(height * width * pixel * (2 if precision == "bf16" else 4))
+
+
+def largest_square(window_size: int, budget: int, bytes_of_square: Callable[[int], int]) -> int:
     """Side, in LR pixels, of the largest square whose forward pass fits into `budget` bytes; a multiple of window_size.
 
-    0 if none does.
+    bytes_of_square: what a square of that side takes. 0 if none fits.
     """
-    window_size = config.window_size
-    sides = range(window_size, 2**20, window_size)
-    return window_size * bisect_right(
-        sides, budget, key=lambda side: forward_bytes(config, dtype, side, side, window_size)
-    )
+    return window_size * bisect_right(range(window_size, 2**20, window_size), budget, key=bytes_of_square)
 
 
 def picture_bytes(height: int, width: int, channels: int) -> int:
@@ -88,11 +111,9 @@ def memory_budget(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch means that memory ran out: only CUDA has an error type for it."""
+    """Whether torch or a runtime means that memory ran out: only CUDA has an error type for it."""
     message = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in message for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
+    return isinstance(error, torch.OutOfMemoryError) or any(words in message for words in _OUT_OF_MEMORY)
 
 
 def installed_memory() -> int | None:

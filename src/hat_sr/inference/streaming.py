@@ -8,7 +8,6 @@ The result is that of `upscale_image` with an `Upscaler` whose `tile` is the sam
 """
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -198,12 +197,10 @@ class _Job:
 
 def _identity(source: Path, upscaler: Upscaler) -> dict[str, str]:
     """What must be the same in all runs of one job, under names for people."""
-    status, weights = source.stat(), hashlib.sha256(repr(upscaler.config).encode())
-    for tensor in upscaler.model.state_dict().values():
-        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    status = source.stat()
     return {
         "input": f"{source.resolve()}, {status.st_size} bytes, {status.st_mtime_ns}",
-        "model": weights.hexdigest(),
+        "model": upscaler.fingerprint(),
         **upscaler.settings,
         "version of hat-sr": __version__,
     }

@@ -1,4 +1,4 @@
-"""`Upscaler`: a HAT as an Upscale for images of any size, within the memory there is."""
+"""`Upscaler`: a HAT, in torch or exported, as an Upscale for images of any size, within the memory there is."""
 
 import logging
 from collections.abc import Callable
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from hat_sr.errors import ConfigError, InputError
-from hat_sr.inference.device import Precision, find_device, find_dtype, prepared
+from hat_sr.inference.device import Precision
+from hat_sr.inference.engine import engine_for
 from hat_sr.inference.ensemble import self_ensemble
-from hat_sr.inference.memory import is_out_of_memory, largest_band, largest_square, memory_budget
+from hat_sr.inference.memory import is_out_of_memory
 from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import Tiling, plan_axis, plan_tiles, smallest_tile_size, tiled
 from hat_sr.inference.upscale import Upscale
-from hat_sr.model.banded import forward_in_bands
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
+from hat_sr.runtime.session import Session
 
 __all__ = ["Plan", "Precision", "Progress", "Upscale", "Upscaler"]
 
@@ -60,7 +61,8 @@ class Upscaler:
     """Runs a HAT on images of any size: padding, tiles if need be, self-ensemble, device and precision.
 
     model: is copied if another device, precision or mode (eval) is needed, and never changed. Its parts are run band by
-        band: what wraps it, such as torch.compile, is not called.
+        band: what wraps it, such as torch.compile, is not called. Or an exported one, from
+        `hat_sr.runtime.session.open_session`: it runs on the CPU, all rows at once, in the precision it was opened in.
     tile: "auto" runs the image whole if the estimated memory allows, in bands of rows, which does not change the
         result, else in the largest tiles that fit; it takes smaller bands and then smaller tiles if memory runs out all
         the same. "off" always runs it whole; a number is the largest side of a tile in LR pixels, context included
@@ -73,12 +75,12 @@ class Upscaler:
     self_ensemble: mean over the eight flips and turns; eight times the work.
     device: where to compute; "auto" is the accelerator torch finds (CUDA, MPS, XPU), else the CPU.
 
-    Raises ConfigError for settings that cannot be.
+    Raises ConfigError for settings that cannot be, WeightsError for an exported network that is no HAT of ours.
     """
 
     def __init__(
         self,
-        model: HAT,
+        model: HAT | Session,
         *,
         tile: int | Literal["auto", "off"] = "auto",
         memory: int | None = None,
@@ -86,8 +88,9 @@ class Upscaler:
         self_ensemble: bool = False,
         device: str | torch.device = "auto",
     ) -> None:
-        self._config = model.config
-        window_size = self._config.window_size
+        self._engine = engine_for(model, device=device, precision=precision)
+        self._precision = precision
+        window_size = self.config.window_size
         self._context = {"tile_pad": 2 * window_size, "blend_size": window_size, "align": window_size}
         self._smallest_tile = smallest_tile_size(**self._context)
         self._tile = self._checked_tile(tile)
@@ -95,30 +98,21 @@ class Upscaler:
             raise ConfigError(f"memory {memory}: a number of bytes above 0 is accepted")
         self._memory = memory
         self._self_ensemble = self_ensemble
-        self._device = find_device(device)
-        self._precision, self._dtype = precision, find_dtype(precision, self._device)
-        self._source = model
-        self._model = prepared(model, self._device, self._dtype)
 
     @property
     def scale(self) -> int:
         """Factor between input and output sides."""
-        return self._config.upscale
+        return self.config.upscale
 
     @property
     def config(self) -> HATConfig:
         """The network's."""
-        return self._config
+        return self._engine.config
 
     @property
     def in_chans(self) -> int:
         """Image channels, in and out."""
-        return self._config.in_chans
-
-    @property
-    def model(self) -> HAT:
-        """The network, as it was given."""
-        return self._source
+        return self.config.in_chans
 
     @property
     def settings(self) -> dict[str, str]:
@@ -126,19 +120,23 @@ class Upscaler:
         return {
             "tile": str(self._tile),
             "precision": self._precision,
-            "device": self._device.type,
+            "device": self.device.type,
             "self_ensemble": str(self._self_ensemble),
         }
 
     @property
     def device(self) -> torch.device:
         """Where forward passes run."""
-        return self._device
+        return self._engine.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the network's body computes in."""
-        return self._dtype
+        return self._engine.dtype
+
+    def fingerprint(self) -> str:
+        """Another one for another network, config or runtime."""
+        return self._engine.fingerprint()
 
     def plan(self, height: int, width: int, *, batch_size: int = 1) -> Plan:
         """How an image of this size would be run now: with "auto" the answer depends on the memory that is free."""
@@ -149,17 +147,14 @@ class Upscaler:
 
     def plan_stream(self, height: int, width: int) -> Plan:
         """How an image of this size would be run that is not in memory as a whole: in tiles that are not too large."""
-        budget, largest = (
-            self._memory_budget(),
-            _LARGEST_STREAMED // self._config.window_size * self._config.window_size,
-        )
-        square = min(largest_square(self._config, self._dtype, budget), largest)
+        budget, largest = self._memory_budget(), _LARGEST_STREAMED // self.config.window_size * self.config.window_size
+        square = min(self._engine.largest_square(budget), largest)
         tile = self._tile if isinstance(self._tile, int) else max(square, self._smallest_tile)
         return self._plan(tile, height, width, budget)
 
     def plan_tiling(self, height: int, width: int, plan: Plan) -> Tiling:
         """The tiles into which the plan cuts an image of that size; one if it is run whole."""
-        window_size = self._config.window_size
+        window_size = self.config.window_size
         whole = max(-(-max(height, width) // window_size) * window_size, self._smallest_tile)
         return plan_tiles(height, width, scale=self.scale, tile_size=plan.tile_size or whole, **self._context)
 
@@ -192,40 +187,32 @@ class Upscaler:
 
     def for_tiles(self, plan: Plan, progress: Progress | None = None) -> Upscale:
         """What runs on each tile of an image that is run by this plan, or on the whole if there are no tiles."""
-        upscale = padded(partial(self._forward, plan.band_rows), multiple=self._config.window_size, scale=self.scale)
+        forward = partial(self._engine.forward, band_rows=plan.band_rows)
+        upscale = padded(forward, multiple=self.config.window_size, scale=self.scale)
         if progress is not None:
             upscale = _reported(upscale, plan.num_forwards, progress)
         return self_ensemble(upscale) if self._self_ensemble else upscale
 
-    def _forward(self, band_rows: int, x: Tensor) -> Tensor:
-        out = forward_in_bands(self._model, x.to(self._device), num_rows=band_rows).to(x)
-        if self._dtype == torch.float32 or out.isfinite().all():
-            return out
-        logger.warning("the result in %s is not finite: computing in fp32 from here on", self._dtype)
-        self.compute_in(torch.float32)
-        return self._forward(band_rows, x)
-
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Take this for the network's body from here on."""
-        self._dtype = dtype
-        self._model = prepared(self._source, self._device, self._dtype)
+        """Take this for the network's body from here on. Raises ConfigError if an exported one has another."""
+        self._engine.compute_in(dtype)
 
     def _budget(self, height: int, width: int, batch_size: int) -> int:
         """Bytes for the forward pass of one image of a batch; put aside are results that are made of several."""
         budget = self._memory_budget()
-        if self._device.type == "cpu":
+        if self.device.type == "cpu":
             # The ensemble of a whole image holds a sum, two results and one turned back.
             num_results = 4 if self._self_ensemble else 1
             budget -= num_results * 4 * batch_size * self.in_chans * height * width * self.scale**2
         return budget // batch_size
 
     def _memory_budget(self) -> int:
-        return memory_budget(self._device) if self._memory is None else self._memory
+        return self._engine.budget() if self._memory is None else self._memory
 
     def _automatic_tile(self, height: int, width: int, budget: int) -> int | Literal["off"]:
         if self._band_rows(height, width, budget) is not None:
             return "off"
-        return max(largest_square(self._config, self._dtype, budget), self._smallest_tile)
+        return max(self._engine.largest_square(budget), self._smallest_tile)
 
     def _plan(self, tile_size: int | None, height: int, width: int, budget: int) -> Plan:
         rows, columns = 1, 1
@@ -237,22 +224,22 @@ class Upscaler:
             num_rows=rows,
             num_columns=columns,
             num_views=8 if self._self_ensemble else 1,
-            band_rows=self._band_rows(height, width, budget) or self._config.window_size,
+            band_rows=self._band_rows(height, width, budget) or self.config.window_size,
         )
 
     def _band_rows(self, height: int, width: int, budget: int) -> int | None:
         """How many rows fit; for an ensemble in either orientation, and the wider one is the larger band."""
         if self._self_ensemble:
             height, width = sorted((height, width))
-        return largest_band(self._config, self._dtype, height, width, budget)
+        return self._engine.band_rows(height, width, budget)
 
     def _smaller(self, plan: Plan, height: int, width: int, error: RuntimeError) -> Plan:
         """The plan with bands of half the rows, or else tiles of half the side."""
-        window_size = self._config.window_size
+        window_size = self.config.window_size
         largest_side = min(plan.tile_size or max(height, width), max(height, width))
         num_rows = largest_side if self._self_ensemble else min(largest_side, height)
         num_windows = min(plan.band_rows, num_rows + window_size - 1) // window_size
-        if num_windows > 1:
+        if num_windows > 1 and self._engine.has_bands:
             return replace(plan, band_rows=num_windows // 2 * window_size)
         tile_size = max(largest_side // 2 // window_size * window_size, self._smallest_tile)
         smaller = self._plan(tile_size, height, width, budget=0)
@@ -269,10 +256,10 @@ class Upscaler:
         if tile == "off":
             return "off"
         if isinstance(tile, int) and tile >= self._smallest_tile:
-            return tile // self._config.window_size * self._config.window_size
+            return tile // self.config.window_size * self.config.window_size
         raise ConfigError(
             f"tile {tile!r} is none of 'auto', 'off' and a number of pixels of at least {self._smallest_tile} "
-            f"(for this network's window_size {self._config.window_size}: a tile includes its context)"
+            f"(for this network's window_size {self.config.window_size}: a tile includes its context)"
         )
 
     def _check_input(self, x: Tensor) -> None:

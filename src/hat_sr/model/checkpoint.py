@@ -22,7 +22,7 @@ SUFFIXES: dict[Format, str] = {"safetensors": ".safetensors", "official": ".pth"
 """How files are named: other programs go by it."""
 
 METADATA_KEY = "hat_sr"
-"""The one key of our safetensors' metadata: JSON with `config` and `provenance`."""
+"""The one key of our files' metadata, under which a `description` stands."""
 
 NETWORK_KEY = "hat_sr_network"
 """The key instead where `hat_sr.train` wrote another network: JSON with `entry`, `arguments` and `provenance`."""
@@ -73,7 +73,7 @@ def read_checkpoint(
             )
         if METADATA_KEY in metadata:
             file_format: Format = "safetensors"
-            config, provenance = _read_metadata(metadata[METADATA_KEY])
+            config, provenance = read_description(metadata[METADATA_KEY])
         else:
             file_format, provenance = "official", {}
             config = official.infer_config(state, conv_scale=conv_scale, img_range=img_range, mean=mean)
@@ -129,8 +129,7 @@ def save_model(
         raise InputError(f"{path}: the name of a file in the {format} format ends in {SUFFIXES[format]}")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if format == "safetensors":
-        content = {"config": dataclasses.asdict(model.config), "provenance": dict(provenance or {})}
-        storage.write_safetensors(path, state, {METADATA_KEY: json.dumps(content, ensure_ascii=False)})
+        storage.write_safetensors(path, state, {METADATA_KEY: description(model.config, provenance or {})})
         return
     if obstacles := official.obstacles(model.config):
         raise ConfigError(f"the official format cannot carry this network: {'; '.join(obstacles)}. Save as safetensors")
@@ -150,8 +149,13 @@ def config_from(settings: Mapping[str, object]) -> HATConfig:
     return HATConfig(**dict(settings))  # type: ignore[arg-type]
 
 
-def _read_metadata(text: str) -> tuple[HATConfig, dict[str, str]]:
-    """The config and the provenance that our safetensors state."""
+def description(config: HATConfig, provenance: Mapping[str, str]) -> str:
+    """What a file says of its network: JSON with `config` and `provenance`."""
+    return json.dumps({"config": dataclasses.asdict(config), "provenance": dict(provenance)}, ensure_ascii=False)
+
+
+def read_description(text: str) -> tuple[HATConfig, dict[str, str]]:
+    """The config and the provenance of a `description`. Raises WeightsError, without the file's name, for another."""
     try:
         content = json.loads(text)
         config, provenance = config_from(dict(content["config"])), dict(content["provenance"])

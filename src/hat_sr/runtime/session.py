@@ -1,0 +1,103 @@
+"""An exported network, opened: a function from tensors to tensors, whatever runs it."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from hat_sr.errors import ConfigError, InputError, WeightsError
+from hat_sr.runtime import onnxruntime, openvino
+
+Runtime = Literal["onnxruntime", "openvino"]
+
+SUFFIXES: dict[str, Runtime] = {".onnx": "onnxruntime", ".xml": "openvino"}
+"""What runs a file of that name. An .xml has its weights in a .bin beside it."""
+
+PRECISIONS: dict[Runtime, tuple[str, ...]] = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+"""What each can compute in on a CPU, whatever the file stores."""
+
+_LOADERS = {"onnxruntime": onnxruntime.load, "openvino": openvino.load}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A network that a runtime has loaded."""
+
+    name: str
+    """Of the file or the network, for messages."""
+    runtime: Runtime
+    precision: str
+    """What it computes in."""
+    metadata: Mapping[str, str]
+    """What the file says of the network."""
+    fingerprint: str
+    """Another one for another file."""
+    run: Callable[[Tensor], Tensor] = field(repr=False)
+    """(B, C, H, W) float32 on the CPU, sides as the network takes them → float32, enlarged. With as many threads as
+    torch had when it was opened. Raises RuntimeError as the runtime does, with its message."""
+
+
+def runtime_of(path: Path) -> Runtime | None:
+    """What runs a file of that name; None if no runtime does."""
+    return SUFFIXES.get(path.suffix.lower())
+
+
+def checked_precision(precision: str, runtime: Runtime) -> str:
+    """What a runtime computes in: "auto" is fp32. Raises ConfigError for what it does not have."""
+    if precision == "auto":
+        return "fp32"
+    if precision not in PRECISIONS[runtime]:
+        raise ConfigError(
+            f"precision {precision!r} is none that {runtime} computes in here: use {' or '.join(PRECISIONS[runtime])}"
+        )
+    return precision
+
+
+def open_session(path: str | PathLike[str], *, precision: str = "auto") -> Session:
+    """Open an exported file, .onnx or .xml (with its .bin), in its runtime, on the CPU.
+
+    precision: what to compute in; "auto" is fp32, and OpenVINO has bf16, too.
+    Raises InputError for another name, WeightsError if the file is not there or not what its name says, ConfigError for
+    a precision that the runtime does not have, MissingExtraError if it is not installed.
+    """
+    path = Path(path)
+    runtime = runtime_of(path)
+    if runtime is None:
+        raise InputError(f"{path}: exported networks are {' and '.join(SUFFIXES)} files")
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file")
+    if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
+        raise WeightsError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
+    precision = checked_precision(precision, runtime)
+    run, metadata = _LOADERS[runtime](path, precision)
+    digest = hashlib.sha256(path.read_bytes())
+    if runtime == "openvino":
+        digest.update(path.with_suffix(".bin").read_bytes())
+    return Session(
+        name=str(path),
+        runtime=runtime,
+        precision=precision,
+        metadata=metadata,
+        fingerprint=digest.hexdigest(),
+        run=run,
+    )
+
+
+def session_of(
+    onnx: bytes, *, name: str, metadata: Mapping[str, str], runtime: Runtime, precision: str = "auto"
+) -> Session:
+    """The same for the content of an ONNX file, which both runtimes take. Errors are those of `open_session`."""
+    precision = checked_precision(precision, runtime)
+    run, _ = _LOADERS[runtime](onnx, precision)
+    return Session(
+        name=name,
+        runtime=runtime,
+        precision=precision,
+        metadata=metadata,
+        fingerprint=hashlib.sha256(onnx).hexdigest(),
+        run=run,
+    )

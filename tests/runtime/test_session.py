@@ -1,0 +1,143 @@
+"""Exported networks in their runtimes."""
+
+import shutil
+import subprocess
+import sys
+
+import onnx
+import pytest
+import torch
+
+from exported import PROVENANCE, with_metadata
+from goldens.formula import image
+from hat_sr.errors import ConfigError, InputError, MissingExtraError, WeightsError
+from hat_sr.model.checkpoint import METADATA_KEY, read_description
+from hat_sr.runtime.session import open_session, session_of
+
+
+@pytest.fixture(params=["onnx", "xml"])
+def path(request, exported):
+    return getattr(exported, request.param)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (3, 3, 4, 12), (2, 3, 24, 8), (1, 3, 16, 4)])
+def test_agrees_with_torch_at_any_size_of_whole_windows(exported, path, shape):
+    x = image(shape)
+    session = open_session(path)
+    with torch.no_grad():
+        torch.testing.assert_close(session.run(x), exported.model(x), rtol=0, atol=2e-5)
+        torch.testing.assert_close(session.run(x.mT), exported.model(x.mT), rtol=0, atol=2e-5)
+
+
+def test_a_result_is_the_callers(path):
+    session = open_session(path)
+    first = session.run(image((1, 3, 4, 4)))
+    kept = first.clone()
+    session.run(1 - image((1, 3, 4, 4)))
+    assert torch.equal(first, kept)
+    assert first.add_(1).isfinite().all()
+
+
+def test_a_file_says_what_it_is(exported, path):
+    session = open_session(path)
+    assert read_description(session.metadata[METADATA_KEY]) == (exported.model.config, PROVENANCE)
+    assert (session.name, session.precision) == (str(path), "fp32")
+    assert session.runtime == {".onnx": "onnxruntime", ".xml": "openvino"}[path.suffix]
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_both_take_the_content_of_an_onnx_file(exported, runtime):
+    session = session_of(exported.content, name="tiny", metadata={"a": "b"}, runtime=runtime)
+    x = image((1, 3, 8, 4))
+    with torch.no_grad():
+        torch.testing.assert_close(session.run(x), exported.model(x), rtol=0, atol=2e-5)
+    assert (session.name, session.metadata) == ("tiny", {"a": "b"})
+
+
+def test_openvino_in_bf16(exported):
+    x = image((1, 3, 8, 8))
+    full, low = (open_session(exported.xml, precision=precision).run(x) for precision in ("fp32", "bf16"))
+    torch.testing.assert_close(low, full, rtol=0, atol=0.1)
+    assert low.dtype == torch.float32
+
+
+def test_a_size_between_windows_is_an_error_of_the_runtime(path):
+    with pytest.raises(RuntimeError):
+        open_session(path).run(image((1, 3, 5, 4)))
+
+
+def test_an_onnx_file_of_another_program(tmp_path):
+    one = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [None, 3, None, None])
+    other = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, [None, 3, None, None])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["image"], ["out"])], "g", [one], [other])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    (tmp_path / "neg.onnx").write_bytes(with_metadata(proto.SerializeToString(), {"by": "hand"}))
+    session = open_session(tmp_path / "neg.onnx")
+    assert torch.equal(session.run(torch.ones(1, 3, 2, 2)), -torch.ones(1, 3, 2, 2))
+    assert session.metadata == {"by": "hand"}
+
+
+def _copied(exported, folder):
+    shutil.copy(exported.onnx, folder / "cut.onnx")
+    for name in ("lone.xml", "cut.xml"):
+        shutil.copy(exported.xml, folder / name)
+    with (folder / "cut.onnx").open("r+b") as file:
+        file.truncate(5000)
+    (folder / "cut.bin").write_bytes(exported.xml.with_suffix(".bin").read_bytes()[:100])
+    (folder / "text.onnx").write_text("no network")
+    (folder / "page.xml").write_text("<html></html>")
+    (folder / "page.bin").touch()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("none.onnx", WeightsError, "no such file"),
+        ("weights.pth", InputError, "exported networks are .onnx and .xml files"),
+        ("cut.onnx", WeightsError, "cut.onnx: no network that ONNX Runtime can open"),
+        ("text.onnx", WeightsError, "text.onnx: no network that ONNX Runtime can open"),
+        ("lone.xml", WeightsError, "its weights, lone.bin, are not beside it"),
+        ("cut.xml", WeightsError, "cut.xml: no network that OpenVINO can open"),
+        ("page.xml", WeightsError, "page.xml: it is no network of OpenVINO"),
+    ],
+)
+def test_what_is_no_network_is_refused(exported, tmp_path, name, error, message):
+    _copied(exported, tmp_path)
+    with pytest.raises(error, match=message) as caught:
+        open_session(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_precision_that_a_runtime_does_not_have(exported):
+    with pytest.raises(ConfigError, match="'bf16' is none that onnxruntime computes in here: use fp32"):
+        open_session(exported.onnx, precision="bf16")
+    with pytest.raises(ConfigError, match="use fp32 or bf16"):
+        open_session(exported.xml, precision="fp16")
+
+
+def test_a_runtime_that_is_not_installed(path, monkeypatch):
+    name = {".onnx": "onnxruntime", ".xml": "openvino"}[path.suffix]
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match=rf"{name} is not installed.*pip install 'hat-sr\[export\]'"):
+        open_session(path)
+
+
+def test_openvino_does_not_phone_home(tmp_path):
+    code = """
+import socket, sys
+
+def refuse(*arguments):
+    raise SystemExit("the network was asked for")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+from hat_sr.runtime.openvino import import_openvino
+
+assert callable(import_openvino().convert_model)
+telemetry = sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__
+assert telemetry == "openvino.tools.ovc.telemetry_stub", telemetry
+assert not any(name.startswith("openvino_telemetry") for name in sys.modules)
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    )
+    assert not list(tmp_path.iterdir())  # where it would keep an identifier
