@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -48,3 +49,16 @@ def test_unknown_command(monkeypatch, capsys):
 def test_as_a_module():
     done = subprocess.run([sys.executable, "-m", "hat_sr", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == __import__("hat_sr").__version__
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="not on Windows")
+def test_nohup_is_respected(monkeypatch):
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        run(monkeypatch, "models")
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, signal.SIG_DFL)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

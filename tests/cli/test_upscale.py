@@ -252,12 +252,12 @@ def test_memory_is_planned_for_hat_alone(tmp_path, monkeypatch, capsys):
 
 
 def test_too_large_for_the_memory_is_streamed_in_tiles_and_says_so(upscale, capsys):
-    write_noise(upscale.folder / "a.png", 50, 61)
+    write_noise(upscale.folder / "a.png", 36, 30)
     assert upscale("a.png", "--tile", "24", "-o", "whole.png") == 0
     assert capsys.readouterr().err == ""
     assert upscale("a.png", "--tile", "24", "--memory", "100KB", "-o", "strips.png") == 0
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("a.png: too large for the memory there is: strip by strip, in 88 tiles of up to 24 pixels")
+    assert line.startswith("a.png: too large for the memory there is: strip by strip, in 12 tiles of up to 24 pixels")
     assert (upscale.folder / "strips.png").read_bytes() == (upscale.folder / "whole.png").read_bytes()
     assert upscale("a.png", "--memory", "100KB", "-o", "auto.png") == 0
     assert sorted(path.name for path in upscale.folder.iterdir()) == ["a.png", "auto.png", "strips.png", "whole.png"]
@@ -273,7 +273,7 @@ def stopped(upscale, monkeypatch, capsys):
             raise KeyboardInterrupt
         return run_strip(strips, number, above, report)
 
-    write_noise(upscale.folder / "a.png", 50, 61)
+    write_noise(upscale.folder / "a.png", 36, 30)
     with monkeypatch.context() as patched:
         patched.setattr(Strips, "run", interrupted)
         assert upscale("a.png", "-o", "b.png", "--memory", "1") == 130
@@ -285,7 +285,7 @@ def stopped(upscale, monkeypatch, capsys):
 @pytest.mark.parametrize("memory", [("--memory", "1"), ()])
 def test_a_stopped_call_goes_on_whatever_the_memory(stopped, capsys, memory):
     assert stopped("a.png", "-o", "b.png", *memory) == 0
-    assert capsys.readouterr().err == "a.png: going on after strip 2 of 8\n"
+    assert capsys.readouterr().err == "a.png: going on after strip 2 of 4\n"
     assert stopped("a.png", "-o", "c.png", "--memory", "1") == 0
     assert (stopped.folder / "b.png").read_bytes() == (stopped.folder / "c.png").read_bytes()
 
@@ -305,9 +305,9 @@ def test_two_calls_for_one_result_at_a_time(stopped, capsys):
 
 
 def test_strip_by_strip_there_is_only_the_models_factor(upscale, capsys):
-    write_noise(upscale.folder / "a.png", 50, 61)
-    for words in (("--scale", "3"), ("--size", "130x")):
+    write_noise(upscale.folder / "a.png", 36, 30)
+    for words in (("--scale", "3"), ("--size", "64x")):
         assert upscale("a.png", *words, "--memory", "1KB") == 1
         assert "only the model's own factor is made: use --scale 2" in capsys.readouterr().err
-    assert upscale("a.png", "--size", "122x100", "--memory", "1KB") == 0
+    assert upscale("a.png", "--size", "60x72", "--memory", "1KB") == 0
     assert [path.name for path in upscale.folder.iterdir() if path.name.startswith(".")] == []

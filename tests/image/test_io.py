@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -437,6 +438,22 @@ def test_too_large_for_the_format(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="make it smaller"):
         check_size(tmp_path / "a.png", 1, 1 << 21)
     check_size(tmp_path / "a.webp", 16383, 16383)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".bmp", ".exr"])
+def test_no_date_is_made_up(tmp_path: Path, suffix: str) -> None:
+    """So that the same picture is the same file, whenever it is written."""
+    write_image(tmp_path / f"a{suffix}", Image(ramp("uint8", 3)))
+    attributes = {name: value for name, _, value in read_image(tmp_path / f"a{suffix}").metadata.attributes}
+    assert "DateTime" not in attributes
+    assert time.strftime("%Y:%m:%d").encode() not in (tmp_path / f"a{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".exr"])
+def test_a_date_is_kept(tmp_path: Path, suffix: str) -> None:
+    dated = Metadata(attributes=(("DateTime", "string", "2001:02:03 04:05:06"),))
+    write_image(tmp_path / f"a{suffix}", Image(ramp("float16", 3), metadata=dated))
+    assert dated.attributes[0] in read_image(tmp_path / f"a{suffix}").metadata.attributes
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".bmp", ".exr"])

@@ -236,9 +236,9 @@ def test_something_else_starts_anew_and_says_so(stopped, upscaler, model, change
 
 
 def test_an_automatic_tile_is_kept_though_memory_has_changed(tmp_path, model):
-    write_image(tmp_path / "a.png", picture(height=200, width=40))
+    write_image(tmp_path / "a.png", picture(height=80, width=30))
     small, large = (Upscaler(model, memory=memory, device="cpu") for memory in (1, 10**9))
-    assert small.plan_stream(200, 40) != large.plan_stream(200, 40)
+    assert small.plan_stream(80, 30) != large.plan_stream(80, 30)
     with pytest.raises(KeyboardInterrupt):
         upscale_file(tmp_path / "a.png", tmp_path / "b.png", small, progress=stopped_after(30))
     calls, _ = go_on(SimpleNamespace(source=tmp_path / "a.png", output=tmp_path / "b.png"), large)

@@ -47,10 +47,10 @@ def compare(folder: Path, *, kills: int, seed: int) -> tuple[list[int], bool]:
     run went on after the last strip that was finished.
     """
     prepare(folder)
-    _, error = (process := start(folder, "undisturbed.png")).communicate()
+    _, error = (process := start(folder, "undisturbed.tif")).communicate()
     if process.returncode != 0:
         raise RuntimeError(error)
-    generator, output = random.Random(seed), folder / "killed.png"
+    generator, output = random.Random(seed), folder / "killed.tif"
     killed: list[int] = []
     went_on: list[int] = []
     for number in range(kills):
@@ -69,9 +69,9 @@ def compare(folder: Path, *, kills: int, seed: int) -> tuple[list[int], bool]:
     if process.returncode != 0:
         raise RuntimeError(said)
     went_on += [int(text) for text in re.findall(r"going on after strip (\d+)", said)]
-    same = output.read_bytes() == (folder / "undisturbed.png").read_bytes()
+    same = output.read_bytes() == (folder / "undisturbed.tif").read_bytes()
     names = sorted(path.name for path in folder.iterdir())
-    return killed, same and went_on == killed and names == ["a.png", "killed.png", "undisturbed.png"]
+    return killed, same and went_on == killed and names == ["a.png", "killed.tif", "undisturbed.tif"]
 
 
 def main() -> None:

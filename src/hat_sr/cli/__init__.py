@@ -42,8 +42,9 @@ def main() -> NoReturn:
     logging.basicConfig(format="%(message)s", handlers=[_StderrOfNow()])
     logging.getLogger("huggingface_hub").propagate = False  # it prints its messages itself
     for name in ("SIGTERM", "SIGHUP"):  # the second is not known everywhere
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _stop)
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # which nohup makes it
+            signal.signal(number, _stop)
     try:
         sys.exit(app(sys.argv[1:], exit_on_error=False) or 0)
     except CycloptsError:

@@ -79,6 +79,8 @@ def describe(spec: oiio.ImageSpec, metadata: Metadata, kind: Format, *, linear: 
     for name, size in (("Exif:PixelXDimension", spec.width), ("Exif:PixelYDimension", spec.height)):
         if spec.getattribute(name) is not None:
             spec.attribute(name, size)
+    if kind.name in ("tiff", "openexr") and spec.getattribute("DateTime") is None:
+        spec.attribute("DateTime", "")  # else OpenImageIO takes the time of writing, and no two files are the same
     if metadata.icc is not None and kind.name != "png":
         profile = np.frombuffer(metadata.icc, np.uint8)
         spec.attribute("ICCProfile", oiio.TypeDesc(f"uint8[{len(profile)}]"), profile)

@@ -80,31 +80,42 @@ def copy_pixels(file: ImageFile, path: Path) -> Facts:
 
     Raises as reading and writing do, and InputError for NaN and infinity.
     """
-    header = file.header
-    blocks = file.blocks()
+    header, blocks = file.header, file.blocks()
     first = next(blocks)
     channels, dtype = first[2].shape[2], first[2].dtype.name
-    num_pixels, peaks, num_negative = [0, 0], [1.0, 1.0], [0, 0]  # of hidden pixels, and of visible ones
+    visible, hidden = _Tally(), _Tally()
     with Spool(path, height=header.height, width=header.width, channels=channels, dtype=dtype) as spool:
         for top, left, pixels in chain([first], blocks):
-            block = Image(pixels)
+            image = Image(pixels)
             spool.write(top, left, pixels)
-            alpha = np.ones(1) if block.alpha is None else block.alpha[..., 0].astype(np.float32)
-            visible = np.broadcast_to(alpha > 0, pixels.shape[:2])
-            for kind in (False, True):
-                chosen = visible == kind
-                num_pixels[kind] += int(chosen.sum())
-                if pixels.dtype.kind == "f" and chosen.any():
-                    values = block.color[chosen]
-                    peaks[kind] = max(peaks[kind], float(values.max()))
-                    num_negative[kind] += int((values < 0).sum())
+            shown = np.ones(pixels.shape[:2], bool)
+            if image.alpha is not None:
+                shown = image.alpha[..., 0].astype(np.float32) > 0
+            visible.add(image.color[shown])
+            hidden.add(image.color[~shown])
         spool.sync()
-    counted = num_pixels[True] > 0
+    counted = visible if visible.num_pixels else hidden
     return Facts(
         channels=channels,
         dtype=dtype,
-        num_visible=num_pixels[True],
-        num_hidden=num_pixels[False],
-        peak=peaks[counted],
-        num_negative=num_negative[counted],
+        num_visible=visible.num_pixels,
+        num_hidden=hidden.num_pixels,
+        peak=counted.peak,
+        num_negative=counted.num_negative,
     )
+
+
+@dataclass
+class _Tally:
+    """Counts pixels, and looks at their values if these can be beyond black and white."""
+
+    num_pixels: int = 0
+    peak: float = 1.0
+    num_negative: int = 0
+
+    def add(self, colors: Pixels) -> None:
+        self.num_pixels += len(colors)
+        if colors.dtype.kind == "f" and len(colors):
+            values = colors.astype(np.float32)
+            self.peak = max(self.peak, float(values.max()))
+            self.num_negative += int((values < 0).sum())
