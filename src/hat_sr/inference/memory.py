@@ -24,8 +24,8 @@ _WINDOWS_PER_BAND = 4
 """Rows of windows of a band, at least, where memory allows: an OCAB reads those above and below once more."""
 
 _SESSION_FACTORS: dict[Runtime, tuple[float, float, float]] = {
-    "onnxruntime": (3.0, 29.0, 12.2),
-    "openvino": (0.75, 30.0, 6.5),
+    "onnxruntime": (3.0, 23.5, 9.6),
+    "openvino": (0.17, 33.0, 4.0),
 }
 """For each LR pixel, times attention's scores, times embed_dim, and times the channels of the reconstruction."""
 
@@ -40,8 +40,8 @@ def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int
 
     Four maps of the whole image, one of them in float32, the image twice and the result; and of one band the largest
     moment: an OCAB, which holds the input, the projections and the overlapping keys and values (each Mo²/M² times the
-    map), or the reconstruction, in float32, which holds its widest map before and after the pixel shuffle. The band's
-    factors were fitted to the peak resident size of forward passes on a CPU (docs/LOG.md, 2026-11-25).
+    map), or the reconstruction, in float32. The band's factors were fitted to the peak resident size of forward passes
+    on a CPU (docs/LOG.md, 2026-11-25).
     """
     image = 4 * config.in_chans * (1 + config.upscale**2)
     height, width = (-(-side // config.window_size) * config.window_size for side in (height, width))  # padded
@@ -49,7 +49,7 @@ def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int
     overlap = (config.overlap_window_size / config.window_size) ** 2
     body = min(band_rows + 2 * config.window_size, height) * config.embed_dim * (11 + 5.5 * overlap)
     reconstruction = min(band_rows + 2 * RECONSTRUCTION_REACH, height) * (
-        2.25 * config.num_feat * config.upscale**2 + 2 * config.embed_dim
+        2 * config.embed_dim + 2 * config.num_feat + 2 * config.in_chans * config.upscale**2
     )
     return whole + int(width * max(body * dtype.itemsize, reconstruction * 4))
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hat_sr.errors import InputError
 from hat_sr.model.blocks import RHAG, LayerNorm, conv3x3
 from hat_sr.model.config import HATConfig
+from hat_sr.model.reconstruction import enlarge
 from hat_sr.model.window import overlap_relative_position_index, relative_position_index, shift_masks
 
 LEAKY_SLOPE = 0.01
@@ -99,8 +100,12 @@ class HAT(nn.Module):
 
     def reconstruct(self, features_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
         """From shallow and deep features to the enlarged image, in `dtype`."""
-        x = self.conv_last(self.upsample(self.conv_before_upsample(features_BCHW))).to(dtype)
+        x = enlarge(self._layers_of_upsampling, self.conv_before_upsample(features_BCHW), self.config.upscale).to(dtype)
         out: Tensor = x / self.config.img_range + self._mean(x)
+        return out
+
+    def _layers_of_upsampling(self, x_BCHW: Tensor) -> Tensor:
+        out: Tensor = self.conv_last(self.upsample(x_BCHW))
         return out
 
     @staticmethod
