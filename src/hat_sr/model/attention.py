@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hat_sr.model.native import native_attend
+
 MATRIX_ELEMENTS = 2**20
 """About how many elements of attention matrices are worked on at once, at least those of a window: few, so that they
 stay in the processor's cache."""
@@ -28,6 +30,9 @@ def attend(q_BhwNC: Tensor, k_BhwMC: Tensor, v_BhwMC: Tensor, bias_KNM: Tensor, 
 
     `masks_3NM` are those of shifted windows: for the last row of windows, the last column, and the corner.
     """
+    out_BhwNC = native_attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM)
+    if out_BhwNC is not None:
+        return out_BhwNC
     num_heads = len(bias_KNM)
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(3, 4) for x in (q_BhwNC, k_BhwMC, v_BhwMC))
     # Elsewhere than on the CPU the fused form has a gradient for the bias, and many small steps would cost more.
