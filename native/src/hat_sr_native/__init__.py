@@ -1,4 +1,4 @@
-"""Window attention in C, for hat-sr on CPUs: `attend` does what `hat_sr.model.attention.attend` does, without gradients.
+"""Window attention in C, for hat-sr on CPUs: `attend` is `hat_sr.model.attention.attend` without gradients.
 
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, C channels,
 D channels of a head (C = K·D).
@@ -25,15 +25,16 @@ class _Attention(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "masks", "out", "prepared")),
         *((name, ctypes.c_int64) for name in ("B", "h", "w", "K", "N", "M", "D")),
         *((name, ctypes.c_int64 * 4) for name in ("q_strides", "k_strides", "v_strides")),
-        *((name, ctypes.c_int64 * 3) for name in ("bias_strides", "mask_strides")),
+        *((name, ctypes.c_int64 * 2) for name in ("bias_strides", "mask_strides")),
         *((name, ctypes.c_int32) for name in ("low", "low_bias", "low_masks")),
     )
 
 
-def levels() -> list[str]:
+@lru_cache
+def levels() -> tuple[str, ...]:
     """Those of LEVELS that are installed and that this processor can run."""
     best = _library(LEVELS[0]).hat_sr_cpu_level()
-    return [level for level in LEVELS[: best + 1] if _path(level).exists()]
+    return tuple(level for level in LEVELS[: best + 1] if _path(level).exists())
 
 
 def attend(
@@ -53,6 +54,8 @@ def attend(
     anything else. There is no gradient.
     """
     a, kept = _described(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM)
+    if level is not None and level not in levels():
+        raise ValueError(f"level {level!r}: this processor and installation have {', '.join(levels())}")
     library = _library(levels()[-1] if level is None else level)
     out = torch.empty(q_BhwNC.shape, dtype=q_BhwNC.dtype, device="cpu")
     if out.numel() == 0:
@@ -95,17 +98,19 @@ def _described(
         raise ValueError(f"{C} channels cannot be shared among {K} heads with {M} keys")
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"queries, keys and values have dtypes {q.dtype}, {k.dtype}, {v.dtype}: they must be the same")
-    for x in (q, k, v, bias, masks):
-        if x is not None and (x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16)):
+    for x in (q, k, v, bias, *([] if masks is None else [masks])):
+        if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"a tensor is {x.dtype} on {x.device}: float32 or bfloat16 on the CPU is needed")
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    # Rows of numbers side by side are what is read; other tensors are copied.
+    q, k, v, bias = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, bias))
     a = _Attention(B=B, h=h, w=w, K=K, N=N, M=M, D=C // K)
     a.q, a.k, a.v, a.bias = (x.data_ptr() for x in (q, k, v, bias))
-    a.q_strides, a.k_strides, a.v_strides = (x.stride()[:4] for x in (q, k, v))
-    a.bias_strides = bias.stride()
+    a.q_strides, a.k_strides, a.v_strides, a.bias_strides = (x.stride()[:-1] for x in (q, k, v, bias))
     a.low, a.low_bias = (x.dtype == torch.bfloat16 for x in (q, bias))
     if masks is not None:
-        a.masks, a.mask_strides, a.low_masks = masks.data_ptr(), masks.stride(), masks.dtype == torch.bfloat16
+        masks = masks if masks.stride(-1) == 1 else masks.contiguous()
+        a.masks, a.mask_strides = masks.data_ptr(), masks.stride()[:-1]
+        a.low_masks = masks.dtype == torch.bfloat16
     return a, [q, k, v, bias, masks]
 
 
@@ -121,8 +126,6 @@ def _path(level: str) -> Path:
 
 @lru_cache
 def _library(level: str) -> ctypes.CDLL:
-    if level not in LEVELS:
-        raise ValueError(f"level {level!r}: one of {', '.join(LEVELS)} is needed")
     library = ctypes.CDLL(str(_path(level)))  # lets go of Python's lock while it works
     sizes = library.hat_sr_prepared_size, library.hat_sr_scratch_size
     for size in sizes:

@@ -2,8 +2,8 @@
  *
  * The queries of a block lie in the lanes of vectors, so that each lane has a softmax of its own and no sum runs across
  * lanes. Keys are taken some at a time with a running maximum and sum, so that the scores in work stay in the
- * first-level cache. Exponentials are powers of two; biases and masks are brought to that base, and into the order of
- * reading, once for all windows. No memory is allocated here.
+ * first-level cache. Biases and masks are brought into the order of reading once for all windows. No memory is allocated
+ * here.
  *
  * Letters as in hat_sr: B images, h w rows and columns of windows, K heads, N query and M key tokens, D channels of a
  * head. A word is 32 bits: a float32, or two bfloat16 of neighbouring channels (queries, keys) or of neighbouring keys
@@ -35,10 +35,10 @@
 #define REGISTERS 16
 #endif
 
-#define QUERIES (2 * LANES)             /* of a block: two vectors */
-#define KEYS 64                         /* of a block */
-#define KEY_ROWS (REGISTERS / 4)        /* keys whose scores are in registers at once */
-#define MOST_ROWS (REGISTERS / 2 - 2)   /* channels whose sums are in registers at once, at most */
+#define QUERIES (2 * LANES)           /* of a block: two vectors */
+#define KEYS 96                       /* of a block; even */
+#define KEY_ROWS (REGISTERS / 4)      /* keys whose scores are in registers at once */
+#define MOST_ROWS (REGISTERS / 2 - 2) /* channels whose sums are in registers at once, at most: 6 or 14 */
 #define LEAST_ROWS 4
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
@@ -49,8 +49,6 @@ typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-static const float LOG2_E = 1.44269504f; /* log2(e) */
-
 enum { FLOATS, WIDENED, PAIRS }; /* kinds: float32; bfloat16 as float32; bfloat16 in pairs */
 
 typedef struct { /* as in __init__.py; strides in numbers */
@@ -59,7 +57,7 @@ typedef struct { /* as in __init__.py; strides in numbers */
     float *prepared;
     int64_t B, h, w, K, N, M, D;
     int64_t q_strides[4], k_strides[4], v_strides[4]; /* of image, row, column, token */
-    int64_t bias_strides[3], mask_strides[3];
+    int64_t bias_strides[2], mask_strides[2];         /* of head or mask, query */
     int32_t low, low_bias, low_masks; /* whether q k v out, bias, masks are bfloat16 instead of float32 */
 } Attention;
 
@@ -133,11 +131,12 @@ INLINE vector larger(vector a, vector b) {
 #endif
 }
 
-/* 2^x of x <= 0, to 2e-7 of it. Below 2^-100 it is about that: nothing beside 1, but times a value no subnormal number,
- * with which processors calculate slowly. */
-INLINE vector power_of_two(vector x) {
+/* e^(x - most) of x <= most, to 2e-7 of it where that is small. Below 2^-100 it is about that: nothing beside 1, but times a
+ * value no subnormal number, with which processors calculate slowly. */
+INLINE vector exponential(vector x, vector most) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: a sum with it is rounded to an integer, found in its lowest bits */
-    x = larger((vector){0} - 100.0f, x);
+    const float log2_e = 1.44269504f;
+    x = larger((vector){0} - 100.0f, (x - most) * log2_e);
     vector whole = x + shift;
     vector rest = x - (whole - shift); /* in [-0.5, 0.5] */
     vector out = rest * 0.00133335581f + 0.00961812911f;
@@ -193,7 +192,7 @@ INLINE vector token_words(int kind, const char *token, int64_t d, int64_t words)
     return load_words(token + 4 * d, words - d);
 }
 
-/* Keys, or values that are not paired: (tokens, width). Up to LANES words more are written, and not all up to the width. */
+/* Keys, or values that are not paired: (tokens, width). Less than LANES words more are written. */
 INLINE void pack_tokens(int kind, float *to, const char *from, int64_t stride, int64_t tokens, int64_t words,
                         int64_t width) {
     for (int64_t t = 0; t < tokens; t++)
@@ -212,8 +211,8 @@ INLINE void pack_pairs(float *to, const char *from, int64_t stride, int64_t toke
         }
 }
 
-/* Queries of a block: (words, QUERIES), zeros after the last token */
-INLINE void pack_queries(int kind, float *to, const char *from, int64_t stride, int64_t tokens, int64_t words) {
+/* Tokens as lanes: (words, QUERIES), zeros after the last token. Queries, or the scores that a bias or mask adds. */
+INLINE void pack_lanes(int kind, float *to, const char *from, int64_t stride, int64_t tokens, int64_t words) {
     for (int64_t n = 0; n < QUERIES; n += LANES)
         for (int64_t d = 0; d < words; d += LANES) {
             vector x[LANES];
@@ -243,24 +242,6 @@ INLINE void unpack(int kind, char *to, int64_t stride, const float *from, const 
             }
         }
     }
-}
-
-/* A bias or mask, to base 2: (blocks of queries, M, QUERIES), anything after the last query */
-static void pack_bias(float *to, const char *from, const int64_t *strides, int64_t N, int64_t M, int low) {
-    for (int64_t start = 0; start < N; start += QUERIES)
-        for (int64_t block = 0; block < M; block += 16) /* of which the memory is in the cache for all queries */
-            for (int64_t lane = 0; lane < QUERIES; lane++)
-                for (int64_t m = block; m < least(block + 16, M); m++) {
-                    int64_t at = least(start + lane, N - 1) * strides[0] + m * strides[1];
-                    float x;
-                    if (low) {
-                        uint32_t bits = (uint32_t)((const uint16_t *)from)[at] << 16;
-                        memcpy(&x, &bits, sizeof x);
-                    } else {
-                        x = ((const float *)from)[at];
-                    }
-                    to[start * M + m * QUERIES + lane] = x * LOG2_E;
-                }
 }
 
 /* Asks for the memory of tokens before it is needed */
@@ -301,15 +282,15 @@ INLINE void scores(int kind, int rows, float *to, const float *q, const float *k
 INLINE vector weights(int kind, float *x, int64_t keys, vector most, vector sum) {
     if (kind == PAIRS) {
         for (int64_t m = 0; m < keys; m += 2) {
-            vector first = power_of_two(load(x + m * QUERIES) - most), second = {0};
-            if (m + 1 < keys) second = power_of_two(load(x + (m + 1) * QUERIES) - most);
+            vector first = exponential(load(x + m * QUERIES), most), second = {0};
+            if (m + 1 < keys) second = exponential(load(x + (m + 1) * QUERIES), most);
             sum += first + second;
             ints lower = (((ints)first + 0x8000) >> 16) & 0xffff, upper = ((ints)second + 0x8000) >> 16 << 16;
             store(x + m / 2 * QUERIES, (vector)(lower | upper));
         }
     } else {
         for (int64_t m = 0; m < keys; m++) {
-            vector weight = power_of_two(load(x + m * QUERIES) - most);
+            vector weight = exponential(load(x + m * QUERIES), most);
             sum += weight;
             store(x + m * QUERIES, weight);
         }
@@ -343,6 +324,7 @@ static int64_t mix_rows(int64_t D) {
     return rows < LEAST_ROWS ? LEAST_ROWS : rows;
 }
 
+/* Of values, and of sums of channels, in memory */
 static int64_t mix_width(int64_t D) { return (D + mix_rows(D) - 1) / mix_rows(D) * mix_rows(D); }
 
 INLINE void mix_all(int kind, int64_t rows, float *to, const float *p, const float *v, int64_t width, int64_t steps) {
@@ -368,7 +350,7 @@ INLINE void attend(int kind, const Attention *a, const Window *x, const Window *
     int64_t N = a->N, M = a->M, D = a->D, words = kind == PAIRS ? D / 2 : D, rows = mix_rows(D), width = mix_width(D);
     int64_t size = kind == FLOATS ? 4 : 2, out_stride = a->K * D * size;
     int64_t q_stride = a->q_strides[3] * size, k_stride = a->k_strides[3] * size, v_stride = a->v_strides[3] * size;
-    float scale = LOG2_E / sqrtf((float)D);
+    float scale = 1 / sqrtf((float)D);
     float *k = scratch, *v = k + M * D + LANES, *q = v + (M + 1) * width + LANES, *s = q + D * QUERIES;
     float *o = s + KEYS * QUERIES;
 
@@ -379,7 +361,7 @@ INLINE void attend(int kind, const Attention *a, const Window *x, const Window *
         pack_tokens(kind, v, x->v, v_stride, M, D, width);
     for (int64_t n = 0; n < N; n += QUERIES) {
         int64_t tokens = least(QUERIES, N - n);
-        pack_queries(kind, q, x->q + n * q_stride, q_stride, tokens, words);
+        pack_lanes(kind, q, x->q + n * q_stride, q_stride, tokens, words);
         fetch(x->out, out_stride, n, n + tokens, D * size);
         if (n + QUERIES < N)
             fetch(x->q, q_stride, n + QUERIES, least(n + 2 * QUERIES, N), D * size);
@@ -401,7 +383,7 @@ INLINE void attend(int kind, const Attention *a, const Window *x, const Window *
             for (; i + KEY_ROWS <= keys; i += KEY_ROWS) SCORES(KEY_ROWS);
             for (; i < keys; i++) SCORES(1);
             for (int half = 0; half < 2; half++) {
-                vector factor = power_of_two(before[half] - most[half]);
+                vector factor = exponential(before[half], most[half]);
                 for (int64_t d = 0; m && d < D; d++) {
                     float *y = o + d * QUERIES + half * LANES;
                     store(y, load(y) * factor);
@@ -447,11 +429,17 @@ int64_t hat_sr_scratch_size(const Attention *a) {
 /* Brings into a->prepared planes [start, stop): K biases, then 3 masks if there are masks */
 void hat_sr_prepare(const Attention *a, int64_t start, int64_t stop) {
     for (int64_t i = start; i < stop; i++) {
-        int is_mask = i >= a->K, low = is_mask ? a->low_masks : a->low_bias;
+        int is_mask = i >= a->K, low = is_mask ? a->low_masks : a->low_bias, size = low ? 2 : 4;
         const int64_t *strides = is_mask ? a->mask_strides : a->bias_strides;
-        int64_t offset = (is_mask ? i - a->K : i) * strides[0] * (low ? 2 : 4);
-        pack_bias(a->prepared + i * plane_size(a), (const char *)(is_mask ? a->masks : a->bias) + offset, strides + 1,
-                  a->N, a->M, low);
+        const char *from = (const char *)(is_mask ? a->masks : a->bias) + (is_mask ? i - a->K : i) * strides[0] * size;
+        int64_t stride = strides[1] * size;
+        for (int64_t n = 0; n < a->N; n += QUERIES) {
+            float *to = a->prepared + i * plane_size(a) + n * a->M;
+            if (low)
+                pack_lanes(WIDENED, to, from + n * stride, stride, least(QUERIES, a->N - n), a->M);
+            else
+                pack_lanes(FLOATS, to, from + n * stride, stride, least(QUERIES, a->N - n), a->M);
+        }
     }
 }
 

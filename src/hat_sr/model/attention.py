@@ -1,8 +1,8 @@
 """Attention within windows, softmax(QKᵀ/√D + bias)·V, without and with gradients.
 
-Without gradients it is torch's fused attention, or in bfloat16 on a CPU, where that is slow, `_by_exponentials`. With
+Without gradients it is torch's fused attention, or in bfloat16 on a CPU, where that is slow, `_written_out`. With
 gradients torch would, on a CPU, fall back to a slow form, because the bias needs a gradient too: `_Attention` is that
-form in few passes, which keeps each matrix once.
+form in few passes, which keeps each matrix once. `native.py` takes its place without gradients where it can.
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, D channels of
 a head; X stands for B·h·w·K.
 """

@@ -1,7 +1,7 @@
 """The optional package hat-sr-native: window attention in C, for CPUs and where no gradient is wanted.
 
-It is used if it is installed; torch does the same without it. Layout in names: B batch, h w rows and columns of windows,
-N query and M key tokens of a window, C channels, K heads.
+It is used if it is installed; torch does the same without it.
+Layout in names: B batch, h w rows and columns of windows, N query and M key tokens of a window, C channels, K heads.
 """
 
 import logging
@@ -38,7 +38,7 @@ def native_attend(
     q_BhwNC: Tensor, k_BhwMC: Tensor, v_BhwMC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None
 ) -> Tensor | None:
     """The same as `hat_sr.model.attention.attend`, or None where that has to do it."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _wanted.get():
+    if torch.compiler.is_compiling() or _tracing() or not _wanted.get():
         return None
     tensors = [q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, *([] if masks_3NM is None else [masks_3NM])]
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
@@ -52,25 +52,26 @@ def native_attend(
     return None if attend is None else attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM)
 
 
+def _tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 @lru_cache(maxsize=1)
 def _checked() -> Attend | None:
     """The package's function, if it is installed and right about a small example; if it is not right, one warning."""
     try:
         import hat_sr_native
+
+        attend: Attend = hat_sr_native.attend
+        differences = {dtype: _difference(attend, dtype) for dtype in TOLERANCES}
     except ModuleNotFoundError:
         return None
-    except (ImportError, OSError) as error:
-        logger.warning("hat-sr-native cannot be loaded, torch does its work: %s", error)
+    except (ImportError, OSError, AttributeError, ValueError) as error:
+        logger.warning("hat-sr-native does not work, torch does its work: %s", error)
         return None
-    attend: Attend = hat_sr_native.attend
     for dtype, tolerance in TOLERANCES.items():
-        try:
-            difference = _difference(attend, dtype)
-        except (OSError, ValueError, AttributeError) as error:
-            logger.warning("hat-sr-native does not work, torch does its work: %s", error)
-            return None
-        if not difference <= tolerance:
-            logger.warning("hat-sr-native is wrong by %.2g in %s, torch does its work", difference, dtype)
+        if not differences[dtype] <= tolerance:  # nor if it is not a number
+            logger.warning("hat-sr-native is wrong by %.2g in %s, torch does its work", differences[dtype], dtype)
             return None
     return attend
 
