@@ -43,7 +43,7 @@ benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training.py
 
-# Compile the optional C package into build/native, which is in no environment, and test it from there. Needs a C compiler.
+# Compile the optional C package into build/native, which is in no environment, and test it there. Needs a C compiler.
 test-native: $(VENV)/.installed-dev
 	rm -rf build/native
 	$(INSTALL) --no-deps --target build/native ./native

@@ -2,8 +2,8 @@
  *
  * The queries of a block lie in the lanes of vectors, so that each lane has a softmax of its own and no sum runs across
  * lanes. Keys are taken some at a time with a running maximum and sum, so that the scores in work stay in the
- * first-level cache. Biases and masks are brought into the order of reading once for all windows. No memory is allocated
- * here.
+ * first-level cache. Biases and masks are brought into the order of reading once for all windows. No memory is
+ * allocated here.
  *
  * Letters as in hat_sr: B images, h w rows and columns of windows, K heads, N query and M key tokens, D channels of a
  * head. A word is 32 bits: a float32, or two bfloat16 of neighbouring channels (queries, keys) or of neighbouring keys
@@ -131,8 +131,8 @@ INLINE vector larger(vector a, vector b) {
 #endif
 }
 
-/* e^(x - most) of x <= most, to 2e-7 of it where that is small. Below 2^-100 it is about that: nothing beside 1, but times a
- * value no subnormal number, with which processors calculate slowly. */
+/* e^(x - most) of x <= most. Below 2^-100 it is about that: nothing beside 1, but times a value no subnormal number,
+ * with which processors calculate slowly. */
 INLINE vector exponential(vector x, vector most) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: a sum with it is rounded to an integer, found in its lowest bits */
     const float log2_e = 1.44269504f;
