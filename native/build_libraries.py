@@ -52,12 +52,12 @@ class CustomBuildHook(BuildHookInterface):
 
 
 def _compiler() -> list[str]:
-    if "CC" in os.environ:
-        return os.environ["CC"].split()
-    for name in ("cc", "gcc", "clang"):
-        if shutil.which(name):
-            return [name]
+    commands = [os.environ["CC"].split()] if "CC" in os.environ else [["cc"], ["gcc"], ["clang"]]
+    for command in commands:
+        if shutil.which(command[0]):
+            return command
     sys.exit(
-        "hat-sr-native is compiled where it is installed, and there is no C compiler: "
-        "install GCC or Clang, or name one in CC. hat-sr does without it, more slowly."
+        "hat-sr-native is compiled where it is installed, and there is no C compiler "
+        f"({' or '.join(command[0] for command in commands)}): install GCC or Clang, or name one in CC. "
+        "hat-sr does without it, more slowly."
     )
