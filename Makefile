@@ -9,7 +9,7 @@ BASELINES := .venv-baselines
 # What is tested with spandrel: torchvision belongs to one version of torch, another than that of constraints.txt.
 BASELINES_VERSIONS := torch==2.14.1 torchvision==0.29.1 spandrel==0.4.2 einops==0.8.2
 
-.PHONY: demo test test-baselines lint type check wheel-test benchmark format clean
+.PHONY: demo test test-baselines lint type check wheel-test test-native benchmark format clean
 
 demo: $(VENV)/.installed-core
 	$(BIN)/python examples/demo.py $(if $(IN),"$(IN)")
@@ -42,6 +42,13 @@ benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training.py
+
+# Compile the optional C package into build/native, which is in no environment, and test it there. Needs a C compiler.
+test-native: $(VENV)/.installed-dev
+	rm -rf build/native
+	$(INSTALL) --no-deps --target build/native ./native
+	PYTHONPATH=build/native $(BIN)/python -m pytest native/tests
+	$(BIN)/mypy native/src
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)

@@ -4,6 +4,7 @@ import argparse
 import datetime
 import os
 import platform
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ def describe_machine(threads: int) -> dict[str, str]:
         "features": " ".join(feature for feature in FEATURES if feature in flags) or "none of note",
         "threads": str(threads),
         "torch": torch.__version__,
+        "hat-sr-native": "installed" if find_spec("hat_sr_native") else "not installed",
         "load before": f"{os.getloadavg()[0]:.1f}",
     }
 

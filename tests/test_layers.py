@@ -37,6 +37,7 @@ ONLY = {
     },
     **{f"hat_sr.image.{name}": ("torch", "hat_sr.errors", "hat_sr.image") for name in ("color", "resize")},
     **{f"hat_sr.lam.{name}": ("torch", "hat_sr.errors", "hat_sr.lam") for name in ("attribution", "measures")},
+    "hat_sr.model.native": ("torch", "hat_sr_native", "hat_sr.errors", "hat_sr.model"),
     "hat_sr.image.convert": ("torch", "numpy", "hat_sr.errors", "hat_sr.image"),
 }
 """Modules that others may copy out: these imports and the standard library, nothing else."""
