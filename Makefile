@@ -38,15 +38,17 @@ wheel-test: $(VENV)/.installed-dev
 	sh tests/wheel_test.sh $(BIN)/python
 
 # Speed and memory against the official network and other runtimes; hours, on a machine with nothing else to do.
-benchmark: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/inference.py
+benchmark: $(VENV)/.installed-dev build/native
+	PYTHONPATH=build/native $(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training.py
 
-# Compile the optional C package into build/native, which is in no environment, and test it there. Needs a C compiler.
-test-native: $(VENV)/.installed-dev
+# The optional C package, compiled into a folder that is in no environment. Needs a C compiler.
+build/native: $(VENV)/.installed-dev $(shell find native -type f)
 	rm -rf build/native
 	$(INSTALL) --no-deps --target build/native ./native
+
+test-native: build/native
 	PYTHONPATH=build/native $(BIN)/python -m pytest native/tests
 	$(BIN)/mypy native/src
 

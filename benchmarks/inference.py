@@ -3,10 +3,11 @@
     python benchmarks/inference.py [--cases HAT HAT-S HAT-XS] [--threads 1 2] [--rounds 5] [--json FILE]
 
 All have the same weights: ours runs them as `hat_sr.Upscaler` does, the official network is spandrel's copy of it
-(in bf16 by autocast), and the two runtimes get an export of that one for the size of the image. For each case and
-number of threads one process makes all of them, and then they take turns, so that what else the machine does hits all.
-Medians, ratios of the same round, and how near each result is to the same network in float64. The runtimes come with
-`pip install 'hat-sr[export]'`; `make benchmark` has them.
+(in bf16 by autocast), and the two runtimes get an export of that one for the size of the image. "ours, native" is with
+the package hat-sr-native, if it is installed. For each case and number of threads one process makes all of them, and
+then they take turns, so that what else the machine does hits all. Medians, ratios of the same round, and how near each
+result is to the same network in float64. The runtimes come with `pip install 'hat-sr[export]'`; `make benchmark` has
+all.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from inference_runs import CASES, VARIANTS, Measured
+from inference_runs import CASES, VARIANTS, Measured, variants_here
 from measuring import describe_machine, positive_integer
 from official_network import default_cache, install_official
 
@@ -106,7 +107,7 @@ def _ratios(found: dict[str, Measured], slow: str, fast: str) -> list[float]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="default: all")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=variants_here(), help="default: all")
     parser.add_argument("--threads", nargs="+", type=positive_integer, default=[1, 2], help="default: 1 2")
     parser.add_argument("--rounds", type=positive_integer, default=5, help="how often each variant is timed")
     parser.add_argument("--json", type=Path, help="write all that was measured to this file")

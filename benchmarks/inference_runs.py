@@ -7,6 +7,7 @@ CASE is a name in CASES, VARIANTs are names in VARIANTS (all if none is given).
 
 import contextlib
 import copy
+import importlib.util
 import json
 import math
 import sys
@@ -30,6 +31,7 @@ from hat_sr.model.banded import forward_in_bands
 from hat_sr.model.config import PRESETS
 from hat_sr.model.hat import HAT
 from hat_sr.model.initialise import initialise_as_interpolator
+from hat_sr.model.native import without_native
 from hat_sr.model.zoo import load_model
 
 PHOTO = Path(__file__).parents[1] / "examples/casa-mila.jpg"
@@ -73,11 +75,19 @@ def make_network(name: str) -> HAT:
             nn.init.normal_(weight)
         elif key.startswith("layers.") and weight.dim() > 1:
             nn.init.normal_(weight, std=(2 / weight[0].numel()) ** 0.5)
+        elif key == "conv_after_body.weight":  # 0 so far: the body would not be seen in the result
+            nn.init.normal_(weight, std=0.02 / weight[0].numel() ** 0.5)
     return network
 
 
-def _ours(network: HAT, _: Path, precision: Precision) -> Run:
-    return Upscaler(network, precision=precision, tile="off", device="cpu")
+def _ours(network: HAT, precision: Precision, *, native: bool) -> Run:
+    upscaler = Upscaler(network, precision=precision, tile="off", device="cpu")
+
+    def run(x: Tensor) -> Tensor:
+        with contextlib.nullcontext() if native else without_native():
+            return upscaler(x)
+
+    return run
 
 
 def _official(network: HAT, precision: str) -> Run:
@@ -119,14 +129,22 @@ def _onnxruntime(exported: Path) -> Run:
 
 VARIANTS: dict[str, Callable[[HAT, Path], Run]] = {
     "official": lambda network, _: _official(network, "fp32"),
-    "ours": lambda network, exported: _ours(network, exported, "fp32"),
+    "ours": lambda network, _: _ours(network, "fp32", native=False),
+    "ours, native": lambda network, _: _ours(network, "fp32", native=True),
     "openvino": lambda _, exported: _openvino(exported, "fp32"),
     "onnxruntime": lambda _, exported: _onnxruntime(exported),
     "official, bf16": lambda network, _: _official(network, "bf16"),
-    "ours, bf16": lambda network, exported: _ours(network, exported, "bf16"),
+    "ours, bf16": lambda network, _: _ours(network, "bf16", native=False),
+    "ours, native, bf16": lambda network, _: _ours(network, "bf16", native=True),
     "openvino, bf16": lambda _, exported: _openvino(exported, "bf16"),
 }
-"""How to make each; the runtimes get an export of the official network with the same weights."""
+"""How to make each; the runtimes get an export of the official network with the same weights. Native is with the
+package hat-sr-native, without which it is nothing else than ours."""
+
+
+def variants_here() -> list[str]:
+    """The names of those that can be measured with the packages that are installed."""
+    return [name for name in VARIANTS if "native" not in name or importlib.util.find_spec("hat_sr_native")]
 
 
 def measure(case: Case, names: list[str], *, threads: int, rounds: int) -> dict[str, Measured]:
@@ -170,6 +188,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")  # the official network's and the exporter's
     case_name, num_threads, num_rounds, *variant_names = sys.argv[1:]
     measured = measure(
-        CASES[case_name], variant_names or list(VARIANTS), threads=int(num_threads), rounds=int(num_rounds)
+        CASES[case_name], variant_names or variants_here(), threads=int(num_threads), rounds=int(num_rounds)
     )
     print(json.dumps(measured))

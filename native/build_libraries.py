@@ -16,7 +16,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared"]
+FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared"]
 
 LEVELS = {
     "portable": [],

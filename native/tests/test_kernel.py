@@ -46,6 +46,24 @@ def error(found, wanted):
     return float((found.double() - wanted).norm() / wanted.norm())
 
 
+def windows(x_BHWC, size, step):
+    """Views, with rows and columns of tokens: (B, h, w, size, size, C)."""
+    return x_BHWC.unfold(1, size, step).unfold(2, size, step).permute(0, 1, 2, 4, 5, 3)
+
+
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_windows_may_be_views_of_maps_and_overlap(level, dtype):
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(2, side, side + 4, 24, generator=generator).to(dtype) for side in (8, 10, 10))
+    bias, out = torch.randn(3, 16, 36, generator=generator).to(dtype), torch.full((2, 8, 12, 24), 7.0, dtype=dtype)
+    q, place = windows(queries, 4, 4), windows(out, 4, 4)
+    k, v = windows(keys, 6, 4), windows(values, 6, 4)
+    assert attend(q, k, v, bias, out=place, level=level) is place
+    wanted = equation(*(x.flatten(3, 4) for x in (q, k, v)), bias, None)
+    assert error(place.flatten(3, 4), wanted) < TOLERANCES[dtype]
+
+
 @pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize(
@@ -154,12 +172,14 @@ def test_the_number_of_threads_changes_nothing(threads):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forking a process with threads
-def test_a_forked_process_has_threads_of_its_own(threads):
+def test_a_forked_process_can_go_on_with_one_thread(threads):
+    """As with torch itself: OpenMP's threads are not there any more."""
     threads(2)
     tensors = inputs()
     wanted = attend(*tensors)
     child = os.fork()
     if child == 0:
+        torch.set_num_threads(1)
         os._exit(0 if torch.equal(attend(*tensors), wanted) else 1)
     assert os.waitpid(child, 0)[1] == 0
 

@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from hat_sr.model import native
+from hat_sr.model import native as native_module
 from hat_sr.model.attention import attend
-from hat_sr.model.native import native_attend, without_native
-from hat_sr.model.window import shift_masks
+from hat_sr.model.native import native_attention, without_native
+from hat_sr.model.window import partition, reverse, shift_masks
 from model.tiny import tiny_model
 
 
@@ -20,17 +20,17 @@ class StandIn:
         self.wrong_by = wrong_by
         self.calls = 0
 
-    def attend(self, *tensors):
+    def attend(self, q, k, v, bias, masks, *, out):
         self.calls += 1
-        with without_native():
-            return attend(*tensors) + self.wrong_by
+        in_windows = [x if x.dim() == 5 else x.flatten(3, 4) for x in (q, k, v)]
+        out.copy_((attend(*in_windows, bias, masks) + self.wrong_by).view(out.shape))
 
 
 @pytest.fixture(autouse=True)
 def forget_package():
-    native._checked.cache_clear()
+    native_module._checked.cache_clear()
     yield
-    native._checked.cache_clear()
+    native_module._checked.cache_clear()
 
 
 @pytest.fixture
@@ -48,14 +48,25 @@ def package(monkeypatch):
 def used(package):
     """A stand-in that has been found right, and whose calls are counted from then on."""
     module = package(StandIn())
-    assert native_attend(*inputs()) is not None
+    assert native(*inputs()) is not None
     module.calls = 0
     return module
 
 
 def inputs(dtype=torch.float32, **settings):
-    q, k, v = (torch.randn(1, 2, 2, 16, 8, dtype=dtype, **settings) for _ in range(3))
-    return [q, k, v, torch.randn(2, 16, 16, dtype=dtype, **settings), shift_masks(4, 2).to(dtype)]
+    """Queries, keys and values of 2×2 windows of 4×4 pixels with two heads, bias and masks."""
+    qkv, bias = torch.randn(1, 8, 8, 24, dtype=dtype, **settings), torch.randn(2, 16, 16, dtype=dtype, **settings)
+    return [qkv, bias, shift_masks(4, 2).to(dtype)]
+
+
+def native(qkv, bias, masks):
+    """The package's result, or None where torch has to do it."""
+    function = native_attention(qkv, bias)
+    return None if function is None else function(qkv, bias, masks, window_size=4, overlap_window_size=4)
+
+
+def by_torch(qkv, bias, masks):
+    return reverse(attend(*partition(qkv, 4).chunk(3, dim=-1), bias, masks), 4)
 
 
 def test_a_network_uses_it(used):
@@ -71,22 +82,20 @@ def test_a_network_uses_it(used):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_its_result_is_taken(used, dtype):
     tensors = inputs(dtype)
-    with without_native():
-        expected = attend(*tensors)
     used.wrong_by = 1.0
-    torch.testing.assert_close(attend(*tensors), expected + 1.0)
+    torch.testing.assert_close(native(*tensors), by_torch(*tensors) + 1.0)
     tensors[-1] = None
-    assert attend(*tensors).dtype == dtype
+    assert native(*tensors).dtype == dtype
     assert used.calls == 2
 
 
 def test_without_gradients_alone(used):
     tensors = inputs(requires_grad=True)
-    assert native_attend(*tensors) is None
+    assert native(*tensors) is None
     with torch.no_grad():
-        assert native_attend(*tensors) is not None
-    *others, bias, masks = (x.detach() for x in tensors)
-    assert native_attend(*others, bias.requires_grad_(), masks) is None
+        assert native(*tensors) is not None
+    qkv, bias, masks = (x.detach() for x in tensors)
+    assert native(qkv, bias.requires_grad_(), masks) is None
 
 
 @pytest.mark.parametrize(
@@ -96,13 +105,13 @@ def test_without_gradients_alone(used):
         lambda tensors: [x.half() for x in tensors],
         lambda tensors: [x.to("meta") for x in tensors],
         lambda tensors: [tensors[0].bfloat16(), *tensors[1:]],
-        lambda tensors: [tensors[0][:, :0], *(x[:, :0] for x in tensors[1:3]), *tensors[3:]],
+        lambda tensors: [tensors[0][:, :0], *tensors[1:]],
         lambda tensors: [torch.nn.Parameter(tensors[0], requires_grad=False), *tensors[1:]],
     ],
     ids=["float64", "float16", "meta", "two dtypes", "no windows", "no plain tensor"],
 )
 def test_what_it_does_not_do(used, change):
-    assert native_attend(*change(inputs())) is None
+    assert native(*change(inputs())) is None
     assert used.calls == 0
 
 
@@ -118,22 +127,30 @@ def test_not_while_a_network_is_traced(used):
 
 @pytest.mark.filterwarnings("ignore")  # of what tracing may miss
 def test_not_while_it_is_traced_the_old_way(used):
-    tensors = inputs()
-    traced = torch.jit.trace(attend, tensors, check_trace=False)
-    assert used.calls == 0
-    torch.testing.assert_close(traced(*tensors), attend(*tensors))
-    assert used.calls == 1
+    model, x = tiny_model(), torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, x, check_trace=False)
+        assert used.calls == 0
+        torch.testing.assert_close(traced(x), model(x))
+    assert used.calls == 3
 
 
 def test_without_the_package_nothing_is_said(package, caplog):
     package(None)  # as if it could not be found
-    assert native_attend(*inputs()) is None
+    assert native(*inputs()) is None
     assert caplog.records == []
 
 
 class Broken(StandIn):
-    def attend(self, *tensors):
+    def attend(self, *tensors, out):
         raise OSError("no such library")
+
+
+class Old:
+    """Of another version."""
+
+    def attend(self, q, k, v, bias, masks):
+        return q
 
 
 class Cut:
@@ -147,16 +164,14 @@ class Cut:
         (StandIn(wrong_by=float("nan")), "is wrong by nan"),
         (Broken(), "no such library"),
         (Cut(), "no attribute 'attend'"),
+        (Old(), "unexpected keyword argument 'out'"),
     ],
 )
 def test_what_does_not_work_is_not_used_and_said_once(package, caplog, module, message):
     package(module)
-    tensors = inputs()
-    with without_native():
-        expected = attend(*tensors)
     with caplog.at_level(logging.WARNING, logger="hat_sr"):
         for _ in range(2):
-            assert torch.equal(attend(*tensors), expected)
+            assert native(*inputs()) is None
     (record,) = caplog.records
     assert message in record.getMessage()
 
@@ -165,6 +180,6 @@ def test_a_package_that_cannot_be_loaded(monkeypatch, tmp_path, caplog):
     (tmp_path / "hat_sr_native.py").write_text("import ctypes\nctypes.CDLL('/nowhere/attention.so')\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "hat_sr_native", raising=False)
-    assert native_attend(*inputs()) is None
+    assert native(*inputs()) is None
     (record,) = caplog.records
     assert "/nowhere/attention.so" in record.getMessage()

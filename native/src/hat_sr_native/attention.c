@@ -14,6 +14,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -56,7 +57,8 @@ typedef struct { /* as in __init__.py; strides in numbers */
     void *out;
     float *prepared;
     int64_t B, h, w, K, N, M, D;
-    int64_t q_strides[4], k_strides[4], v_strides[4]; /* of image, row, column, token */
+    int64_t q_strides[3], k_strides[3], v_strides[3], out_strides[3]; /* of image, row, column */
+    const int64_t *q_tokens, *k_tokens, *v_tokens, *out_tokens;       /* in bytes, from a window's first token */
     int64_t bias_strides[2], mask_strides[2];         /* of head or mask, query */
     int32_t low, low_bias, low_masks; /* whether q k v out, bias, masks are bfloat16 instead of float32 */
 } Attention;
@@ -193,38 +195,37 @@ INLINE vector token_words(int kind, const char *token, int64_t d, int64_t words)
 }
 
 /* Keys, or values that are not paired: (tokens, width). Less than LANES words more are written. */
-INLINE void pack_tokens(int kind, float *to, const char *from, int64_t stride, int64_t tokens, int64_t words,
+INLINE void pack_tokens(int kind, float *to, const char *from, const int64_t *at, int64_t tokens, int64_t words,
                         int64_t width) {
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t d = 0; d < words; d += LANES)
-            store(to + t * width + d, token_words(kind, from + t * stride, d, words));
+            store(to + t * width + d, token_words(kind, from + at[t], d, words));
 }
 
 /* Values as pairs of tokens: (tokens / 2, width). Less than LANES words more are written. */
-INLINE void pack_pairs(float *to, const char *from, int64_t stride, int64_t tokens, int64_t D, int64_t width) {
+INLINE void pack_pairs(float *to, const char *from, const int64_t *at, int64_t tokens, int64_t D, int64_t width) {
     for (int64_t t = 0; t < tokens; t += 2)
         for (int64_t d = 0; d < D; d += LANES) {
-            const char *x = from + t * stride + 2 * d;
-            ints pair = load_halves(x, D - d);
-            if (t + 1 < tokens) pair |= load_halves(x + stride, D - d) << 16;
+            ints pair = load_halves(from + at[t] + 2 * d, D - d);
+            if (t + 1 < tokens) pair |= load_halves(from + at[t + 1] + 2 * d, D - d) << 16;
             store(to + t / 2 * width + d, (vector)pair);
         }
 }
 
 /* Tokens as lanes: (words, QUERIES), zeros after the last token. Queries, or the scores that a bias or mask adds. */
-INLINE void pack_lanes(int kind, float *to, const char *from, int64_t stride, int64_t tokens, int64_t words) {
+INLINE void pack_lanes(int kind, float *to, const char *from, const int64_t *at, int64_t tokens, int64_t words) {
     for (int64_t n = 0; n < QUERIES; n += LANES)
         for (int64_t d = 0; d < words; d += LANES) {
             vector x[LANES];
             UNROLL for (int i = 0; i < LANES; i++)
-                x[i] = n + i < tokens ? token_words(kind, from + (n + i) * stride, d, words) : (vector){0};
+                x[i] = n + i < tokens ? token_words(kind, from + at[n + i], d, words) : (vector){0};
             transpose(x);
             UNROLL for (int i = 0; i < LANES; i++) if (d + i < words) store(to + (d + i) * QUERIES + n, x[i]);
         }
 }
 
 /* The result of a block, (D, QUERIES), divided by the sums of the weights */
-INLINE void unpack(int kind, char *to, int64_t stride, const float *from, const vector *sums, int64_t tokens,
+INLINE void unpack(int kind, char *to, const int64_t *at, const float *from, const vector *sums, int64_t tokens,
                    int64_t D) {
     for (int64_t n = 0; n < tokens; n += LANES) {
         vector factor = 1.0f / sums[n / LANES];
@@ -236,19 +237,19 @@ INLINE void unpack(int kind, char *to, int64_t stride, const float *from, const 
             UNROLL for (int i = 0; i < LANES; i++) {
                 if (n + i >= tokens) continue;
                 if (kind == FLOATS)
-                    store_words(to + (n + i) * stride + 4 * d, x[i], D - d);
+                    store_words(to + at[n + i] + 4 * d, x[i], D - d);
                 else
-                    store_halves(to + (n + i) * stride + 2 * d, x[i], D - d);
+                    store_halves(to + at[n + i] + 2 * d, x[i], D - d);
             }
         }
     }
 }
 
 /* Asks for the memory of tokens before it is needed */
-INLINE void fetch(const char *x, int64_t stride, int64_t start, int64_t stop, int64_t size) {
+INLINE void fetch(const char *x, const int64_t *at, int64_t start, int64_t stop, int64_t size) {
     for (int64_t t = start; t < stop; t++) {
-        for (int64_t i = 0; i < size; i += 64) __builtin_prefetch(x + t * stride + i);
-        __builtin_prefetch(x + t * stride + size - 1);
+        for (int64_t i = 0; i < size; i += 64) __builtin_prefetch(x + at[t] + i);
+        __builtin_prefetch(x + at[t] + size - 1);
     }
 }
 
@@ -348,27 +349,26 @@ typedef struct { /* one head of one window */
 
 INLINE void attend(int kind, const Attention *a, const Window *x, const Window *next, float *scratch) {
     int64_t N = a->N, M = a->M, D = a->D, words = kind == PAIRS ? D / 2 : D, rows = mix_rows(D), width = mix_width(D);
-    int64_t size = kind == FLOATS ? 4 : 2, out_stride = a->K * D * size;
-    int64_t q_stride = a->q_strides[3] * size, k_stride = a->k_strides[3] * size, v_stride = a->v_strides[3] * size;
+    int64_t size = kind == FLOATS ? 4 : 2;
     float scale = 1 / sqrtf((float)D);
     float *k = scratch, *v = k + M * D + LANES, *q = v + (M + 1) * width + LANES, *s = q + D * QUERIES;
     float *o = s + KEYS * QUERIES;
 
-    pack_tokens(kind, k, x->k, k_stride, M, words, words);
+    pack_tokens(kind, k, x->k, a->k_tokens, M, words, words);
     if (kind == PAIRS)
-        pack_pairs(v, x->v, v_stride, M, D, width);
+        pack_pairs(v, x->v, a->v_tokens, M, D, width);
     else
-        pack_tokens(kind, v, x->v, v_stride, M, D, width);
+        pack_tokens(kind, v, x->v, a->v_tokens, M, D, width);
     for (int64_t n = 0; n < N; n += QUERIES) {
         int64_t tokens = least(QUERIES, N - n);
-        pack_lanes(kind, q, x->q + n * q_stride, q_stride, tokens, words);
-        fetch(x->out, out_stride, n, n + tokens, D * size);
+        pack_lanes(kind, q, x->q, a->q_tokens + n, tokens, words);
+        fetch(x->out, a->out_tokens, n, n + tokens, D * size);
         if (n + QUERIES < N)
-            fetch(x->q, q_stride, n + QUERIES, least(n + 2 * QUERIES, N), D * size);
+            fetch(x->q, a->q_tokens, n + QUERIES, least(n + 2 * QUERIES, N), D * size);
         else
-            fetch(next->q, q_stride, 0, least(QUERIES, N), D * size);
-        fetch(next->k, k_stride, n * M / N, (n + tokens) * M / N, D * size);
-        fetch(next->v, v_stride, n * M / N, (n + tokens) * M / N, D * size);
+            fetch(next->q, a->q_tokens, 0, least(QUERIES, N), D * size);
+        fetch(next->k, a->k_tokens, n * M / N, (n + tokens) * M / N, D * size);
+        fetch(next->v, a->v_tokens, n * M / N, (n + tokens) * M / N, D * size);
 
         memset(o, 0, width * QUERIES * sizeof(float));
         vector most[2], sums[2] = {{0}, {0}};
@@ -395,7 +395,7 @@ INLINE void attend(int kind, const Attention *a, const Window *x, const Window *
             else
                 mix_all(kind, rows, o, s, v + m * width, width, keys);
         }
-        unpack(kind, x->out + n * out_stride, out_stride, o, sums, tokens, D);
+        unpack(kind, x->out, a->out_tokens + n, o, sums, tokens, D);
     }
 }
 
@@ -420,14 +420,14 @@ static int64_t plane_size(const Attention *a) { return (a->N + QUERIES - 1) / QU
 /* In floats */
 int64_t hat_sr_prepared_size(const Attention *a) { return (a->K + (a->masks ? 3 : 0)) * plane_size(a); }
 
-/* In floats, for each call of hat_sr_attend that runs at the same time */
+/* In floats, for each thread */
 int64_t hat_sr_scratch_size(const Attention *a) {
     int64_t width = mix_width(a->D);
     return (a->M + 1) * (a->D + width) + 2 * LANES + QUERIES * (a->D + KEYS + width);
 }
 
 /* Brings into a->prepared planes [start, stop): K biases, then 3 masks if there are masks */
-void hat_sr_prepare(const Attention *a, int64_t start, int64_t stop) {
+static void prepare(const Attention *a, int64_t start, int64_t stop) {
     for (int64_t i = start; i < stop; i++) {
         int is_mask = i >= a->K, low = is_mask ? a->low_masks : a->low_bias, size = low ? 2 : 4;
         const int64_t *strides = is_mask ? a->mask_strides : a->bias_strides;
@@ -435,10 +435,12 @@ void hat_sr_prepare(const Attention *a, int64_t start, int64_t stop) {
         int64_t stride = strides[1] * size;
         for (int64_t n = 0; n < a->N; n += QUERIES) {
             float *to = a->prepared + i * plane_size(a) + n * a->M;
+            int64_t at[QUERIES];
+            for (int64_t j = 0; j < QUERIES; j++) at[j] = (n + j) * stride;
             if (low)
-                pack_lanes(WIDENED, to, from + n * stride, stride, least(QUERIES, a->N - n), a->M);
+                pack_lanes(WIDENED, to, from, at, least(QUERIES, a->N - n), a->M);
             else
-                pack_lanes(FLOATS, to, from + n * stride, stride, least(QUERIES, a->N - n), a->M);
+                pack_lanes(FLOATS, to, from, at, least(QUERIES, a->N - n), a->M);
         }
     }
 }
@@ -453,14 +455,14 @@ static Window window_of(const Attention *a, int64_t i) {
         .q = (const char *)a->q + PLACE(a->q_strides),
         .k = (const char *)a->k + PLACE(a->k_strides),
         .v = (const char *)a->v + PLACE(a->v_strides),
-        .out = (char *)a->out + size * (at * a->N * a->K + head) * a->D,
+        .out = (char *)a->out + PLACE(a->out_strides),
         .bias = a->prepared + head * plane_size(a),
         .mask = a->masks && (down || right) ? masks + (down && right ? 2 : right) * plane_size(a) : 0,
     };
 }
 
 /* Windows [start, stop) of K * B * h * w: all of a head, then the next, for its bias to stay in the cache */
-void hat_sr_attend(const Attention *a, float *scratch, int64_t start, int64_t stop) {
+static void attend_windows(const Attention *a, float *scratch, int64_t start, int64_t stop) {
     void (*work)(const Attention *, const Window *, const Window *, float *) = a->low ? attend_widened : attend_floats;
 #if defined(__AVX512BF16__)
     if (a->low && a->D % 2 == 0) work = attend_pairs;
@@ -468,5 +470,17 @@ void hat_sr_attend(const Attention *a, float *scratch, int64_t start, int64_t st
     for (int64_t i = start; i < stop; i++) {
         Window x = window_of(a, i), next = window_of(a, least(i + 1, stop - 1));
         work(a, &x, &next, scratch);
+    }
+}
+
+/* All of it. OpenMP, because torch's threads are its too, and wait for work by turning on their processors. */
+void hat_sr_attend(const Attention *a, float *scratch, int num_threads) {
+    int64_t planes = a->K + (a->masks ? 3 : 0), windows = a->B * a->h * a->w * a->K, size = hat_sr_scratch_size(a);
+#pragma omp parallel num_threads(num_threads) if (num_threads > 1)
+    {
+        int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
+        prepare(a, thread * planes / threads, (thread + 1) * planes / threads);
+#pragma omp barrier
+        attend_windows(a, scratch + thread * size, thread * windows / threads, (thread + 1) * windows / threads);
     }
 }

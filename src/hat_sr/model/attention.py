@@ -2,7 +2,7 @@
 
 Without gradients it is torch's fused attention, or in bfloat16 on a CPU, where that is slow, `_written_out`. With
 gradients torch would, on a CPU, fall back to a slow form, because the bias needs a gradient too: `_Attention` is that
-form in few passes, which keeps each matrix once. `native.py` takes its place without gradients where it can.
+form in few passes, which keeps each matrix once.
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, D channels of
 a head; X stands for B·h·w·K.
 """
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hat_sr.model.native import native_attend
+from hat_sr.model.tracing import is_traced
 
 MATRIX_ELEMENTS = 2**20
 """About how many elements of attention matrices are worked on at once, at least those of a window: few, so that they
@@ -30,9 +30,6 @@ def attend(q_BhwNC: Tensor, k_BhwMC: Tensor, v_BhwMC: Tensor, bias_KNM: Tensor, 
 
     `masks_3NM` are those of shifted windows: for the last row of windows, the last column, and the corner.
     """
-    out_BhwNC = native_attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM)
-    if out_BhwNC is not None:
-        return out_BhwNC
     num_heads = len(bias_KNM)
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(3, 4) for x in (q_BhwNC, k_BhwMC, v_BhwMC))
     # Elsewhere than on the CPU the fused form has a gradient for the bias, and many small steps would cost more.
@@ -62,7 +59,7 @@ def _alike(q_BhwKND: Tensor, k_BhwKMD: Tensor, v_BhwKMD: Tensor, bias_KNM: Tenso
     if q_BhwKND.numel() == 0:
         return q_BhwKND
     q, k, v = (x.flatten(0, 2) for x in (q_BhwKND, k_BhwKMD, v_BhwKMD))
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not torch.compiler.is_compiling():
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not is_traced():
         return _written_out(q, k, v, bias_KNM).reshape(q_BhwKND.shape)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias_KNM[None]).reshape(q_BhwKND.shape)
 

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from hat_sr.model.attention import attend
 from hat_sr.model.config import HATConfig
 from hat_sr.model.linear import Linear
+from hat_sr.model.native import native_attention
 from hat_sr.model.window import partition, partition_overlapping, reverse
 
 
@@ -138,10 +139,13 @@ class WindowAttention(nn.Module):
 
     def in_windows(self, x_BHWC: Tensor, index_NN: Tensor, masks_3NN: Tensor) -> Tensor:
         """The same on a map that is shifted already, if windows are: (B, H, W, C) → (B, H, W, C)."""
-        q, k, v = self.qkv(partition(x_BHWC, self.window_size)).chunk(3, dim=-1)
+        M, masks = self.window_size, masks_3NN if self.shift_size else None
         bias_KNN = position_bias(self.relative_position_bias_table, index_NN)
-        out_BhwNC = self.proj(attend(q, k, v, bias_KNN, masks_3NN if self.shift_size else None))
-        return reverse(out_BhwNC, self.window_size)
+        if native := native_attention(x_BHWC, self.qkv.weight, bias_KNN):
+            out: Tensor = self.proj(native(self.qkv(x_BHWC), bias_KNN, masks, window_size=M, overlap_window_size=M))
+            return out
+        q, k, v = self.qkv(partition(x_BHWC, M)).chunk(3, dim=-1)
+        return reverse(self.proj(attend(q, k, v, bias_KNN, masks)), M)
 
 
 class HAB(nn.Module):
@@ -198,14 +202,18 @@ class OCAB(nn.Module):
 
         Both are multiples of window_size. (B, H, W, C) → (B, H − above − below, W, C).
         """
-        C, M = x_BHWC.shape[-1], self.window_size
-        q_BHWC, kv_BHWC = self.qkv(self.norm1(x_BHWC)).split((C, 2 * C), dim=-1)
-        q_BhwNC = partition(_without(q_BHWC, above, below), M)
-        kv_BhwMC = _without(partition_overlapping(kv_BHWC, M, self.overlap_window_size), above // M, below // M)
-        k_BhwMC, v_BhwMC = kv_BhwMC.chunk(2, dim=-1)
-        bias_KNM = position_bias(self.relative_position_bias_table, index_NM)
-        out_BhwNC = self.proj(attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, None))
-        x = _without(x_BHWC, above, below) + reverse(out_BhwNC, M)
+        C, M, Mo = x_BHWC.shape[-1], self.window_size, self.overlap_window_size
+        qkv_BHWC, bias_KNM = self.qkv(self.norm1(x_BHWC)), position_bias(self.relative_position_bias_table, index_NM)
+        if native := native_attention(qkv_BHWC, bias_KNM):
+            sizes = {"window_size": M, "overlap_window_size": Mo, "above": above, "below": below}
+            attended = self.proj(native(qkv_BHWC, bias_KNM, None, **sizes))
+        else:
+            q_BHWC, kv_BHWC = qkv_BHWC.split((C, 2 * C), dim=-1)
+            q_BhwNC = partition(_without(q_BHWC, above, below), M)
+            kv_BhwMC = _without(partition_overlapping(kv_BHWC, M, Mo), above // M, below // M)
+            k_BhwMC, v_BhwMC = kv_BhwMC.chunk(2, dim=-1)
+            attended = reverse(self.proj(attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, None)), M)
+        x = _without(x_BHWC, above, below) + attended
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 

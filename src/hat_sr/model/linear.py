@@ -4,11 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hat_sr.model.tracing import is_traced
+
 
 class Linear(nn.Linear):
-    """A linear layer over the last axis; without gradients, in float32 and with AVX-512, computed by oneDNN.
+    """A linear layer over the last axis; without gradients and with AVX-512, computed by oneDNN.
 
-    torch's own goes to MKL there, which on processors of AMD takes twice as long. oneDNN's is not differentiable.
+    torch's own goes to MKL in float32, which on processors of AMD takes twice as long, and in bfloat16 to oneDNN with a
+    copy of the bias for each pixel before. This call is not differentiable.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the base class's name)
@@ -22,10 +25,11 @@ class Linear(nn.Linear):
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
+        and x.dtype == weight.dtype
+        and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() > 0
         and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and not torch.compiler.is_compiling()
+        and not is_traced()
         and torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -8,15 +8,23 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from hat_sr.model.tracing import is_traced
 
 logger = logging.getLogger(__name__)
 
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""As `hat_sr.model.attention.attend`."""
+Attend = Callable[..., Tensor]
+"""`hat_sr_native.attend`: queries, keys, values, bias, masks or None, and where to put the result."""
+
+AttendInMap = Callable[..., Tensor]
+"""Queries, keys and values in the last axis of a map, (B, H, W, 3·C), bias and masks, window_size and
+overlap_window_size, and how many rows `above` and `below` have no queries of their own → (B, H − above − below, W, C).
+"""
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """How far the package's first result may be from the equation, where values are about 1."""
@@ -34,26 +42,49 @@ def without_native() -> Iterator[None]:
         _wanted.reset(token)
 
 
-def native_attend(
-    q_BhwNC: Tensor, k_BhwMC: Tensor, v_BhwMC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None
-) -> Tensor | None:
-    """The same as `hat_sr.model.attention.attend`, or None where that has to do it."""
-    if torch.compiler.is_compiling() or _tracing() or not _wanted.get():
+def native_attention(x_BHWC: Tensor, *weights: Tensor) -> AttendInMap | None:
+    """Attention over a map like this one, by layers with these weights; None where torch has to do it."""
+    if is_traced() or not _wanted.get():
         return None
-    tensors = [q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, *([] if masks_3NM is None else [masks_3NM])]
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (x_BHWC, *weights)):
         return None
     # Other types than Tensor are stand-ins without memory, such as those by which torch traces a network.
-    if any(type(x) is not Tensor or x.device.type != "cpu" or x.dtype not in TOLERANCES for x in tensors):
+    if type(x_BHWC) is not Tensor or x_BHWC.device.type != "cpu" or x_BHWC.dtype not in TOLERANCES:
         return None
-    if len({x.dtype for x in tensors[:3]}) > 1 or q_BhwNC.numel() == 0:
+    if any(weight.dtype != x_BHWC.dtype for weight in weights) or x_BHWC.numel() == 0:
         return None
     attend = _checked()
-    return None if attend is None else attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM)
+    return None if attend is None else partial(_attend_in_map, attend)
 
 
-def _tracing() -> bool:
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+def _attend_in_map(
+    attend: Attend,
+    qkv_BHWC: Tensor,
+    bias_KNM: Tensor,
+    masks_3NM: Tensor | None,
+    *,
+    window_size: int,
+    overlap_window_size: int,
+    above: int = 0,
+    below: int = 0,
+) -> Tensor:
+    """Windows are views of the map, and so are those of the result: nothing is cut out or put back."""
+    H, C = qkv_BHWC.shape[1], qkv_BHWC.shape[-1] // 3
+    q_BHWC, kv_BHWC = qkv_BHWC[:, above : H - below, :, :C], qkv_BHWC[..., C:]
+    overlap = (overlap_window_size - window_size) // 2
+    if overlap:
+        kv_BHWC = F.pad(kv_BHWC, (0, 0, *[overlap] * 4))
+    rows = slice(above // window_size, (H - below) // window_size)
+    k, v = (_windows(x, window_size, overlap_window_size)[:, rows] for x in kv_BHWC.chunk(2, dim=-1))
+    out_BHWC = q_BHWC.new_empty(q_BHWC.shape)
+    q, out = (_windows(x, window_size, window_size) for x in (q_BHWC, out_BHWC))
+    attend(q, k, v, bias_KNM, masks_3NM, out=out)
+    return out_BHWC
+
+
+def _windows(x_BHWC: Tensor, step: int, size: int) -> Tensor:
+    """Windows of that size, `step` apart, without a copy: (B, h, w, size, size, C)."""
+    return x_BHWC.unfold(1, size, step).unfold(2, size, step).permute(0, 1, 2, 4, 5, 3)
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +97,7 @@ def _checked() -> Attend | None:
         differences = {dtype: _difference(attend, dtype) for dtype in TOLERANCES}
     except ModuleNotFoundError:
         return None
-    except (ImportError, OSError, AttributeError, ValueError) as error:
+    except (ImportError, OSError, AttributeError, TypeError, ValueError) as error:
         logger.warning("hat-sr-native does not work, torch does its work: %s", error)
         return None
     for dtype, tolerance in TOLERANCES.items():
@@ -78,7 +109,7 @@ def _checked() -> Attend | None:
 
 @torch.no_grad()
 def _difference(attend: Attend, dtype: torch.dtype) -> float:
-    """The largest one from the equation, for two heads of four channels, in four windows of 9 queries and 5 keys."""
+    """The largest one from the equation, for two heads of four channels, in four windows of 3×3 queries and 5 keys."""
 
     def numbers(*shape: int) -> Tensor:
         count = torch.Size(shape).numel()
@@ -92,4 +123,6 @@ def _difference(attend: Attend, dtype: torch.dtype) -> float:
     down, right, corner = masks.double()
     scores += torch.stack([torch.zeros_like(down), right, down, corner]).view(1, 2, 2, 1, 9, 5)
     wanted = (scores.softmax(-1) @ in_heads[2]).transpose(3, 4).flatten(4)
-    return float((attend(q, k, v, bias, masks).double() - wanted).abs().max())
+    out = torch.empty(1, 2, 2, 3, 3, 8, dtype=dtype, device="cpu")
+    attend(q.view(out.shape), k, v, bias, masks, out=out)
+    return float((out.flatten(3, 4).double() - wanted).abs().max())
