@@ -21,6 +21,7 @@ SURFACE = {
         "--quality": "optional",
         "--overwrite": "optional",
         "--skip-existing": "optional",
+        "--retry-failed": "optional",
     },
     "benchmark": {
         "--data": "required",
@@ -94,7 +95,8 @@ def _app(command):
 
 
 def _arguments(command):
-    return _app(command).assemble_argument_collection(parse_docstring=True)
+    arguments = _app(command).assemble_argument_collection(parse_docstring=True)
+    return [argument for argument in arguments if argument.names != ("*",)]  # a group of options
 
 
 def _commands(group):
