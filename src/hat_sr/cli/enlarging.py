@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
 from hat_sr.inference.device import Precision
 from hat_sr.inference.enlarge import Settings
 from hat_sr.inference.sizing import parse_size
+from hat_sr.inference.upscaler import Progress
 from hat_sr.model.zoo import AUTO
 
 
@@ -103,3 +106,16 @@ def before(num_done: int, failed: Sequence[str]) -> str:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         phrases.append(f"{len(failed)} failed before ({failed[0]}{more}), which --retry-failed tries again")
     return "".join(f"; {phrase}" for phrase in phrases)
+
+
+def reporter(bars: Bars, task: TaskID) -> Progress:
+    """Shows forward passes or tiles on a bar, whose rate does not count those that were done before."""
+    begun = False
+
+    def report(done: int, total: int) -> None:
+        nonlocal begun
+        show = bars.update if begun else bars.reset
+        show(task, completed=done, total=total, visible=total > 1)
+        begun = True
+
+    return report

@@ -9,16 +9,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from hat_sr.cli.enlarging import Options, before, say
+from hat_sr.cli.enlarging import Options, before, reporter, say
 from hat_sr.cli.jobs import Job, Sorted, plan_jobs, sort_jobs
 from hat_sr.cli.networks import RuntimeName, open_in_runtime
 from hat_sr.cli.progress import progress_bars
 from hat_sr.files import remove_leftovers
 from hat_sr.inference.enlarge import Enlarger
 from hat_sr.inference.manifest import FileLines, Manifest, Planned, Verdict, attempt, stamp
-from hat_sr.inference.upscaler import Progress as Report
 
 _DEFAULTS = Options()
 
@@ -101,10 +99,8 @@ def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest]) -> 
             for job in jobs:
                 progress.update(images, description=job.source.name)
                 progress.reset(tiles, visible=False)
-                report = _reporter(progress, tiles)
-                outcome = attempt(
-                    job.result, job.source, partial(enlarger.enlarge, job.source, job.output, progress=report)
-                )
+                work = partial(enlarger.enlarge, job.source, job.output, progress=reporter(progress, tiles))
+                outcome = attempt(job.result, str(job.source), stamp(job.source), work)
                 if job.folder is not None:
                     manifests[job.folder].add(outcome)
                 if outcome.reason is None:
@@ -122,19 +118,6 @@ def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest]) -> 
             how = f"{num_done} of {len(jobs)} done in {seconds:.1f} s by {enlarger}"
             print(f"{how}, {_where(jobs)}{before(len(found.done), failed_before)}", file=sys.stderr)
     return len(reasons) + len(failed_before)
-
-
-def _reporter(progress: Progress, task: TaskID) -> Report:
-    """Shows forward passes or tiles on a bar, whose rate does not count those that were done before."""
-    begun = False
-
-    def report(done: int, total: int) -> None:
-        nonlocal begun
-        show = progress.update if begun else progress.reset
-        show(task, completed=done, total=total, visible=total > 1)
-        begun = True
-
-    return report
 
 
 def _where(jobs: list[Job]) -> str:

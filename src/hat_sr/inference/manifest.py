@@ -228,13 +228,15 @@ def stamp(path: Path) -> str | None:
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
-def attempt(result: str, source: Path, work: Callable[[], None]) -> Outcome:
-    """What becomes of a result that `work` makes of the file `source`: whatever goes wrong is only noted."""
-    before = stamp(source)
+def attempt(result: str, source: str, stamp: str | None, work: Callable[[], None]) -> Outcome:
+    """What becomes of a result that `work` makes of the file `source`: whatever goes wrong is only noted.
+
+    stamp: that of the file before.
+    """
     try:
         work()
     except Exception as error:  # the others go on
         text = str(error) if isinstance(error, HatError) else f"{type(error).__name__}: {error}".removesuffix(": ")
-        reason = text if str(source) in text else f"{source}: {text}"
-        return Outcome(result=result, stamp=before, reason=reason, again=isinstance(error, OutputError | OSError))
-    return Outcome(result=result, stamp=before)
+        reason = text if source in text else f"{source}: {text}"
+        return Outcome(result=result, stamp=stamp, reason=reason, again=isinstance(error, OutputError | OSError))
+    return Outcome(result=result, stamp=stamp)
