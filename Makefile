@@ -29,7 +29,6 @@ test-robustness: $(VENV)/.installed-dev
 	$(BIN)/python tests/robustness/mutate_files.py --count 5000
 	$(BIN)/python tests/robustness/kill_folder.py --kills 50
 	$(BIN)/python tests/robustness/kill_folder.py --kills 50 --batch
-	sh tests/robustness/full_disk.sh $(BIN)/python
 
 check: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
