@@ -7,7 +7,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
-from hat_sr.cli.enlarging import Options, before, reporter, say
+from hat_sr.cli.enlarging import before, reporter, say, settings_of
+from hat_sr.cli.options import Options
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cluster.batch import Task, plan_batch, run_here
 from hat_sr.cluster.places import Place
@@ -56,7 +57,7 @@ def batch(
     """
     if engine == "local" and address is not None:
         raise ConfigError(f"address {address} is that of a Ray cluster: give --engine ray, too")
-    enlarger = Enlarger(options.settings(), say=say)
+    enlarger = Enlarger(settings_of(options), say=say)
     task = Task(source=source, destination=destination, settings=enlarger.settings)
     place = Place(destination)
     planned = plan_batch(Place(source), place, image_format=options.format)

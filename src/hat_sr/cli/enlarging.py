@@ -1,95 +1,34 @@
-"""What `hat-sr upscale` and `hat-sr batch` have in common: their options, and what they say at the end."""
+"""What `hat-sr upscale` and `hat-sr batch` have in common besides their options: what those mean, and what is said."""
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
+from hat_sr.cli.options import Options
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
-from hat_sr.inference.device import Precision
 from hat_sr.inference.enlarge import Settings
 from hat_sr.inference.sizing import parse_size
 from hat_sr.inference.upscaler import Progress
-from hat_sr.model.zoo import AUTO
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What becomes of each picture, and of what an earlier run has done.
-
-    Parameters
-    ----------
-    scale
-        Factor, at least 1, whole or not. Default: the model's, 4 if none is named.
-    size
-        Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
-    model
-        A bundled name (see hat-sr models), a file of weights, .safetensors or .pth, hf://OWNER/REPO for one on the
-        Hugging Face Hub, of HAT or with the extra baselines of another network, an exported HAT, .onnx or .xml, or
-        bicubic. auto is the bundled one for the scale (×4 with --size), and for JPEG and other files compressed with
-        loss the one for photos, which there is at ×4 alone.
-    tile
-        Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
-        which changes the result a little.
-    memory
-        How much to plan with, such as 4GiB: the image runs whole in bands of rows that fit, else in tiles. If picture
-        and result are too large even for that, they stay on disk: strip by strip, and the same call goes on where it
-        was stopped. Default: a share of what is free.
-    precision
-        auto is what is fastest: fp16 on CUDA, bf16 on a CPU that multiplies it faster than fp32, else fp32. The picture
-        itself is kept in fp32 always. In another runtime auto is fp32; openvino has bf16, too, for all of the network.
-    device
-        auto, cpu, cuda, cuda:1, mps, xpu.
-    self_ensemble
-        Mean over the eight flips and turns: a little better, eight times slower.
-    format
-        jpg, png, tif, webp, bmp or exr. Default: the input's, png where such files are not written.
-    quality
-        1 to 100, of JPEG (default 95) and WebP (default lossless).
-    overwrite
-        Replace results that are already there.
-    skip_existing
-        Leave out inputs whose results are already there, whatever made them.
-    retry_failed
-        Try again, too, what failed before though the file is the same.
-    """
-
-    scale: float | None = None
-    size: str | None = None
-    model: Annotated[str, Parameter(alias="-m")] = AUTO
-    tile: Literal["auto", "off"] | int = "auto"
-    memory: str | None = None
-    precision: Precision = "auto"
-    device: str = "auto"
-    self_ensemble: Annotated[bool, Parameter(negative="")] = False
-    format: str | None = None
-    quality: Annotated[int | None, Parameter(validator=Number(gte=1, lte=100))] = None
-    overwrite: Annotated[bool, Parameter(negative="")] = False
-    skip_existing: Annotated[bool, Parameter(negative="")] = False
-    retry_failed: Annotated[bool, Parameter(negative="")] = False
-
-    def settings(self) -> Settings:
-        """Those for each picture. Raises ConfigError or InputError for what cannot be."""
-        if self.overwrite and self.skip_existing:
-            raise ConfigError("--overwrite and --skip-existing contradict each other: give one")
-        return Settings(
-            model=self.model,
-            scale=self.scale,
-            size=None if self.size is None else parse_size(self.size),
-            tile=self.tile,
-            memory=None if self.memory is None else parse_bytes(self.memory),
-            precision=self.precision,
-            self_ensemble=self.self_ensemble,
-            device=self.device,
-            quality=self.quality,
-        )
+def settings_of(options: Options) -> Settings:
+    """The settings for each picture. Raises ConfigError or InputError for what cannot be."""
+    if options.overwrite and options.skip_existing:
+        raise ConfigError("--overwrite and --skip-existing contradict each other: give one")
+    return Settings(
+        model=options.model,
+        scale=options.scale,
+        size=None if options.size is None else parse_size(options.size),
+        tile=options.tile,
+        memory=None if options.memory is None else parse_bytes(options.memory),
+        precision=options.precision,
+        self_ensemble=options.self_ensemble,
+        device=options.device,
+        quality=options.quality,
+    )
 
 
 def say(sentence: str) -> None:

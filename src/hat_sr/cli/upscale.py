@@ -10,9 +10,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from hat_sr.cli.enlarging import Options, before, reporter, say
+from hat_sr.cli.enlarging import before, reporter, say, settings_of
 from hat_sr.cli.jobs import Job, Sorted, plan_jobs, sort_jobs
 from hat_sr.cli.networks import RuntimeName, open_in_runtime
+from hat_sr.cli.options import Options
 from hat_sr.cli.progress import progress_bars
 from hat_sr.files import remove_leftovers
 from hat_sr.inference.enlarge import Enlarger
@@ -40,7 +41,7 @@ def upscale(
         What runs the network: torch, or another on the CPU, for which weights are exported first (hat-sr export does so
         once and for all). auto is torch, and for an exported file its own.
     """
-    settings = options.settings()
+    settings = settings_of(options)
     enlarger = Enlarger(settings, open_named=partial(open_in_runtime, runtime=runtime), say=say)
     height, width = settings.size or (None, None)
     suffix = f"_x{enlarger.factor:g}" if settings.size is None else f"_{width or ''}x{height or ''}"
