@@ -89,7 +89,7 @@ def batch(
                         task, found["do"], address=address, num_workers=workers, num_cpus=cpus, num_gpus=gpus
                     )
                 else:
-                    outcomes = run_here(task, found["do"], progress=reporter(progress, tiles))
+                    outcomes = run_here(task, found["do"], enlarger, progress=reporter(progress, tiles))
                 for outcome in outcomes:
                     manifest.add(outcome)
                     if outcome.reason is None:

@@ -53,10 +53,13 @@ def plan_batch(source: Place, destination: Place, *, image_format: str | None) -
 
 
 class Worker:
-    """Makes results, one after the other, with its networks kept open. Raises as `Enlarger` and `Place`."""
+    """Makes results, one after the other, with its networks kept open: the enlarger's, or one of the task's settings.
 
-    def __init__(self, task: Task) -> None:
-        self._enlarger = Enlarger(task.settings)
+    Raises as `Enlarger` and `Place`.
+    """
+
+    def __init__(self, task: Task, enlarger: Enlarger | None = None) -> None:
+        self._enlarger = Enlarger(task.settings) if enlarger is None else enlarger
         self._source, self._destination = Place(task.source), Place(task.destination)
 
     def run(self, planned: Planned, *, progress: Progress = lambda done, total: None) -> Outcome:
@@ -76,8 +79,8 @@ class Worker:
                 raise type(error)(text.replace(str(output), self._destination.shown(planned.result))) from error
 
 
-def run_here(task: Task, planned: Iterable[Planned], *, progress: Progress) -> Iterator[Outcome]:
+def run_here(task: Task, planned: Iterable[Planned], enlarger: Enlarger, *, progress: Progress) -> Iterator[Outcome]:
     """Make results one after the other, in this process. progress: of each. Raises as `Worker`."""
-    worker = Worker(task)
+    worker = Worker(task, enlarger)
     for one in planned:
         yield worker.run(one, progress=progress)

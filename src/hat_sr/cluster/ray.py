@@ -9,7 +9,7 @@ from hat_sr.errors import require
 from hat_sr.inference.manifest import Outcome, Planned
 
 _TRIES = 3
-"""How often a file may end its worker."""
+"""How often what is handed over together may end its worker: several files first, then each alone."""
 
 _FILES_AT_ONCE = 16
 """At most so many are handed to a worker together."""
@@ -38,8 +38,8 @@ def run_on_ray(
     """Make results on the cluster at `address`, in whatever order they are done.
 
     address: as for `ray.init`; None is a cluster on this machine, begun for this. num_workers: actors; num_cpus,
-    num_gpus: of each. A file whose worker was killed is handed to another one; if that happens to it three times, it
-    has failed. Raises MissingExtraError without Ray, and what Ray raises.
+    num_gpus: of each. A file whose worker was killed is handed to another one; if three end with it alone, it has
+    failed. Raises MissingExtraError without Ray, and what Ray raises.
     """
     ray = require("ray", extra="cluster")
     data = require("ray.data", extra="cluster")
