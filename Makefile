@@ -1,15 +1,18 @@
 # On a fresh machine: `make demo` and `make test`. Each makes the environment in .venv first; nothing else is needed.
+# `make test-cluster` runs the tests that need Ray, in .venv-cluster: another 500 MB. `make test-robustness` is the long
+# form of tests/robustness.
 # `make test-baselines` runs the tests that need spandrel, in .venv-baselines: with torchvision, several GB on Linux.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
+CLUSTER := .venv-cluster
 BASELINES := .venv-baselines
 # What is tested with spandrel: torchvision belongs to one version of torch, another than that of constraints.txt.
 BASELINES_VERSIONS := torch==2.14.1 torchvision==0.29.1 spandrel==0.4.2 einops==0.8.2
 
-.PHONY: demo test test-baselines lint type check wheel-test test-native benchmark format clean
+.PHONY: demo test test-cluster test-robustness test-baselines lint type check wheel-test test-native benchmark format clean
 
 demo: $(VENV)/.installed-core
 	$(BIN)/python examples/demo.py $(if $(IN),"$(IN)")
@@ -18,6 +21,14 @@ test: lint type check wheel-test
 
 test-baselines: $(BASELINES)/.installed
 	$(BASELINES)/bin/python -m pytest tests/inference/test_baselines.py tests/baselines
+
+test-cluster: $(CLUSTER)/.installed
+	RAY_USAGE_STATS_ENABLED=0 $(CLUSTER)/bin/python -m pytest tests/cluster
+
+test-robustness: $(VENV)/.installed-dev
+	$(BIN)/python tests/robustness/mutate_files.py --count 5000
+	$(BIN)/python tests/robustness/kill_folder.py --kills 50
+	$(BIN)/python tests/robustness/kill_folder.py --kills 50 --batch
 
 check: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
@@ -64,6 +75,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed-core
 	$(INSTALL) --editable '.[dev]'
 	touch $@
 
+$(CLUSTER)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(CLUSTER)
+	PIP_CONSTRAINT=constraints.txt $(CLUSTER)/bin/python -m pip install --quiet pytest hypothesis --editable '.[cluster]'
+	touch $@
+
 $(BASELINES)/.installed: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(BASELINES)
 	grep -v '^torch==' constraints.txt >$(BASELINES)/constraints.txt
@@ -74,4 +90,4 @@ $(BASELINES)/.installed: pyproject.toml constraints.txt Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BASELINES) build dist demo
+	rm -rf $(VENV) $(CLUSTER) $(BASELINES) build dist demo

@@ -21,6 +21,29 @@ SURFACE = {
         "--quality": "optional",
         "--overwrite": "optional",
         "--skip-existing": "optional",
+        "--retry-failed": "optional",
+    },
+    "batch": {
+        "SOURCE": "required",
+        "DESTINATION": "required",
+        "--engine": "optional",
+        "--address": "optional",
+        "--workers": "optional",
+        "--cpus": "optional",
+        "--gpus": "optional",
+        "--scale": "optional",
+        "--size": "optional",
+        "--model -m": "optional",
+        "--tile": "optional",
+        "--memory": "optional",
+        "--precision": "optional",
+        "--device": "optional",
+        "--self-ensemble": "optional",
+        "--format": "optional",
+        "--quality": "optional",
+        "--overwrite": "optional",
+        "--skip-existing": "optional",
+        "--retry-failed": "optional",
     },
     "benchmark": {
         "--data": "required",
@@ -78,6 +101,7 @@ CHOICES = {
     ("upscale", "--tile"): ("auto", "off"),
     ("upscale", "--precision"): ("auto", "fp32", "bf16", "fp16"),
     ("upscale", "--runtime"): ("auto", "torch", "onnxruntime", "openvino"),
+    ("batch", "--engine"): ("local", "ray"),
     ("export", "--precision"): ("fp32", "fp16"),
     ("data prepare", "--to"): ("folder", "lmdb", "webdataset"),
     ("benchmark", "--tile"): ("auto", "off"),
@@ -94,7 +118,8 @@ def _app(command):
 
 
 def _arguments(command):
-    return _app(command).assemble_argument_collection(parse_docstring=True)
+    arguments = _app(command).assemble_argument_collection(parse_docstring=True)
+    return [argument for argument in arguments if argument.names != ("*",)]  # a group of options
 
 
 def _commands(group):

@@ -1,8 +1,10 @@
 """Files that appear whole or not at all."""
 
+import os
+
 import pytest
 
-from hat_sr.files import PART_PREFIX, arriving, locked, replacing, what_blocks_writing
+from hat_sr.files import PART_PREFIX, arriving, locked, remove_leftovers, replacing, what_blocks_writing
 
 
 def test_takes_the_place_of_the_file_before(tmp_path):
@@ -78,3 +80,13 @@ def test_a_lock_on_a_file_that_was_just_deleted_is_none(tmp_path, monkeypatch):
     path = tmp_path / "lock"
     monkeypatch.setattr("hat_sr.files.fcntl.flock", lambda *_: path.unlink())  # by the process that had it till then
     assert locked(path) is None
+
+
+def test_leftovers_go_when_nobody_has_written_to_them_for_long(tmp_path):
+    old, new, other = (tmp_path / name for name in (f"{PART_PREFIX}1.part", f"{PART_PREFIX}2.part", "a.part"))
+    for path in (old, new, other):
+        path.write_bytes(b"")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([new, other])

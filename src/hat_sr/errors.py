@@ -8,6 +8,7 @@
     ├── WeightsError                     a file that is not weights, is cut short, or is of another network
     ├── ExportError                      a network that another runtime does not compute as torch does
     ├── ImageError                       an image file that cannot be read or written
+    │   └── OutputError                  a result that cannot be written, whatever its input: no room, no right, in use
     ├── DataError                        training or benchmark data that is missing or does not fit together
     ├── TrainingError                    a training that cannot go on
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
@@ -41,6 +42,10 @@ class ExportError(HatError):
 
 class ImageError(HatError):
     """An image file that cannot be read or written."""
+
+
+class OutputError(ImageError):
+    """A result that cannot be written now, which is no fault of its input: no room, no right, another process at it."""
 
 
 class DataError(HatError):

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,6 +82,15 @@ def locked(path: Path) -> IO[bytes] | None:
         pass
     file.close()
     return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete unfinished files that nothing has written to for ten minutes: what killed processes left in a folder."""
+    since = time.time() - 600
+    for path in folder.glob(f"{PART_PREFIX}*.part"):
+        with suppress(OSError):
+            if path.stat().st_mtime < since:
+                path.unlink()
 
 
 def what_blocks_writing(folder: Path) -> Path | None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hat_sr.cli.jobs import plan_jobs
+from hat_sr.cli.jobs import plan_jobs, sort_jobs
 from hat_sr.errors import ConfigError, InputError
 
 
@@ -18,16 +18,13 @@ def photos(tmp_path, monkeypatch):
 
 
 def plan(*inputs, output=None, suffix="_x4", image_format=None, overwrite=False, skip_existing=False, quality=None):
-    jobs = plan_jobs(
-        inputs,
-        output=output,
-        suffix=suffix,
-        image_format=image_format,
-        overwrite=overwrite,
-        skip_existing=skip_existing,
-        quality=quality,
-    )
-    return [(job.source.as_posix(), job.output.as_posix()) for job in jobs]
+    def verdict(job):
+        if not job.output.exists() or overwrite:
+            return "do"
+        return "skip" if skip_existing else "refuse"
+
+    jobs = plan_jobs(inputs, output=output, suffix=suffix, image_format=image_format, quality=quality)
+    return [(job.source.as_posix(), job.output.as_posix()) for job in sort_jobs(jobs, verdict).to_do]
 
 
 def test_a_file_goes_beside_itself(photos):

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from hat_sr import save_model
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.inference.journal import Journal
+from hat_sr.inference.manifest import FileLines, Manifest, Planned
 from hat_sr.inference.strips import Strips
 from hat_sr.model.initialise import initialise_as_interpolator
 from model.tiny import tiny_model
@@ -60,7 +63,7 @@ def test_a_folder_with_bad_files_is_done_but_for_those(upscale, capsys):
     (upscale.folder / "in/text.jpg").write_text("no image")
     (upscale.folder / "in/notes.txt").write_text("left alone")
     assert upscale("in", "-o", "out") == 1
-    assert sorted(path.name for path in (upscale.folder / "out").iterdir()) == ["0.png", "1.png", "2.png"]
+    assert sorted(path.name for path in (upscale.folder / "out").glob("[!.]*")) == ["0.png", "1.png", "2.png"]
     error = capsys.readouterr().err
     assert error.count("failed: ") == 2
     assert "in/cut.png" in error
@@ -75,7 +78,7 @@ def test_an_error_nobody_thought_of_does_not_stop_the_rest(upscale, monkeypatch,
 
     for name in ("a.png", "b.png"):
         write_noise(upscale.folder / name)
-    monkeypatch.setattr("hat_sr.cli.upscale.read_image", read)
+    monkeypatch.setattr("hat_sr.inference.enlarge.read_image", read)
     assert upscale("a.png", "b.png") == 1
     assert "failed: a.png: KeyError: 'surprise'" in capsys.readouterr().err
     assert (upscale.folder / "b_x2.png").exists()
@@ -218,7 +221,7 @@ def test_auto_takes_the_network_for_photos_for_lossy_files_and_says_so(upscale, 
         model.conv_last.weight.data *= gain
         save_model(model, tmp_path / f"{name}.safetensors")
     monkeypatch.setattr(
-        "hat_sr.cli.upscale.bundled_for", lambda scale, lossy=False: str(tmp_path / f"{names[lossy]}.safetensors")
+        "hat_sr.inference.enlarge.bundled_for", lambda scale, lossy=False: str(tmp_path / f"{names[lossy]}.safetensors")
     )
     bright = Image(np.full((9, 9, 3), 250, np.uint8))
     for name in ("a.jpg", "b.jpg", "c.png"):
@@ -311,3 +314,117 @@ def test_strip_by_strip_there_is_only_the_models_factor(upscale, capsys):
         assert "only the model's own factor is made: use --scale 2" in capsys.readouterr().err
     assert upscale("a.png", "--size", "60x72", "--memory", "1KB") == 0
     assert [path.name for path in upscale.folder.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.fixture
+def folder(upscale):
+    """Three pictures in `in`, one of them damaged."""
+    for name in ("a.png", "sub/b.png", "c.png"):
+        write_noise(upscale.folder / "in" / name)
+    whole = (upscale.folder / "in/c.png").read_bytes()
+    (upscale.folder / "in/c.png").write_bytes(whole[: len(whole) // 2])
+    return upscale
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("[!.]*.png")}
+
+
+def test_a_folder_is_done_once(folder, capsys):
+    assert folder("in", "-o", "out") == 1
+    before = times(folder.folder / "out")
+    capsys.readouterr()
+    assert folder("in", "-o", "out") == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("0 of 0 done in ")
+    assert "nothing to do; 2 done before; 1 failed before (in/c.png: " in said
+    assert "--retry-failed" in said
+    write_noise(folder.folder / "in/a.png", 6, 7)
+    write_noise(folder.folder / "in/d.png")
+    assert folder("in", "-o", "out") == 1
+    after = times(folder.folder / "out")
+    assert set(after) == {"a.png", "b.png", "d.png"}
+    assert {name for name in before if before[name] == after[name]} == {"b.png"}
+    assert read_image("out/a.png").pixels.shape == (12, 14, 3)
+    assert folder("in", "-o", "out", "--overwrite") == 1
+    assert not {name for name in after if times(folder.folder / "out")[name] == after[name]}
+
+
+def test_what_failed_is_tried_again_if_asked_for_or_changed(folder, capsys):
+    assert folder("in", "-o", "out") == 1
+    assert folder("in", "-o", "out", "--retry-failed") == 1
+    assert "0 of 1 done" in capsys.readouterr().err
+    write_noise(folder.folder / "in/c.png")
+    assert folder("in", "-o", "out") == 0
+    assert "1 of 1 done" in capsys.readouterr().err
+
+
+def test_a_folder_beside_its_results(folder, capsys):
+    (folder.folder / "in/c.png").unlink()
+    assert folder("in") == 0
+    assert folder("in", "--scale", "3") == 0
+    (folder.folder / "in/a.png").unlink()  # so that its results have no input any more
+    assert folder("in") == 0
+    assert "0 of 0 done" in capsys.readouterr().err
+    assert set(times(folder.folder / "in")) == {"b.png", "a_x2.png", "a_x3.png", "b_x2.png", "b_x3.png"}
+
+
+def test_results_of_unknown_origin_or_other_settings_are_refused(folder, capsys):
+    write_noise(folder.folder / "out/a.png")
+    assert folder("in", "-o", "out") == 2
+    assert not (folder.folder / "out/.hat-sr-manifest.jsonl").exists()
+    assert folder("in", "-o", "out", "--skip-existing") == 1
+    assert folder("in", "-o", "out", "--scale", "3", "--overwrite") == 1
+    capsys.readouterr()
+    assert folder("in", "-o", "out") == 2
+    assert "out/a.png, out/sub/b.png are already there" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_interrupted_goes_on(folder, monkeypatch):
+    def interrupted(path, image, *, quality):
+        if path.name == "b.png":
+            raise KeyboardInterrupt
+        write_image(path, image, quality=quality)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hat_sr.inference.enlarge.write_image", interrupted)
+        assert folder("in", "-o", "out") == 130
+    before = times(folder.folder / "out")
+    assert set(before) == {"a.png"}
+    assert folder("in", "-o", "out") == 1
+    assert set(times(folder.folder / "out")) == {"a.png", "b.png"}
+    assert times(folder.folder / "out")["a.png"] == before["a.png"]
+
+
+def test_two_calls_in_one_folder_at_a_time(folder, capsys):
+    with Manifest(FileLines(folder.folder / "out"), {}) as manifest:
+        manifest.begin([Planned(result="x.png", input="x.png", stamp=None, before=None)])
+        assert folder("in", "-o", "out") == 1
+    assert "out: another process is at work there: start again when it is done" in capsys.readouterr().err
+    assert times(folder.folder / "out") == {}
+
+
+def test_a_full_disk_is_no_fault_of_the_picture(folder, monkeypatch, capsys):
+    (folder.folder / "in/c.png").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("hat_sr.image.io.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+        assert folder("in", "-o", "out") == 1
+    assert capsys.readouterr().err.count("0 MB free there") == 2
+    assert folder("in", "-o", "out") == 0
+
+
+def test_a_picture_that_vanishes_fails_alone(folder, monkeypatch, capsys):
+    def vanishing(path):
+        (folder.folder / "in/sub/b.png").unlink(missing_ok=True)
+        return read_image(path)
+
+    (folder.folder / "in/c.png").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("hat_sr.inference.enlarge.read_image", vanishing)
+        assert folder("in", "-o", "out") == 1
+    assert "failed: in/sub/b.png: no such file" in capsys.readouterr().err
+    assert set(times(folder.folder / "out")) == {"a.png"}
+    assert folder("in", "-o", "out") == 0
+    write_noise(folder.folder / "in/sub/b.png")
+    assert folder("in", "-o", "out") == 0
+    assert set(times(folder.folder / "out")) == {"a.png", "b.png"}

@@ -6,7 +6,7 @@ import torch
 from evaluate.pictures import SCALE, as_tensor, nearest, photo, save
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import Score, benchmark, bicubic
-from hat_sr.evaluate.cache import Cache, Entry, code_digest, key_of, weights_digest
+from hat_sr.evaluate.cache import Cache, Entry, code_digest, key_of
 from hat_sr.evaluate.compare import BICUBIC, ORIGINAL, Entrant, compare
 from hat_sr.evaluate.dataset import find_dataset
 from hat_sr.evaluate.detail import SIDE, cut_detail, place_detail
@@ -121,11 +121,7 @@ def test_a_cache_that_cannot_be(tmp_path):
         Cache(tmp_path / "file" / "cache")
 
 
-def test_weights_have_a_digest():
-    one, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
-    assert weights_digest(one) != weights_digest(other)
-    other.load_state_dict(one.state_dict())
-    assert weights_digest(one) == weights_digest(other) != weights_digest(one.to(torch.bfloat16))
+def test_the_code_has_a_digest():
     assert len(code_digest()) == 64
 
 

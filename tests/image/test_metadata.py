@@ -247,6 +247,20 @@ def test_tiff_keeps_its_tags_and_updates_sizes(tmp_path: Path) -> None:
         assert written.getattribute("GPS:Latitude")[2] == pytest.approx(29.5)
 
 
+def test_names_that_are_not_utf8_do_no_harm(tmp_path: Path) -> None:
+    spec = oiio.ImageSpec(4, 4, 3, oiio.HALF)
+    spec.attribute("comment", "text")
+    output = oiio.ImageOutput.create("exr")
+    assert output.open(str(tmp_path / "a.exr"), spec)
+    assert output.write_image(np.full((4, 4, 3), 0.5, np.float16)) and output.close()
+    data = (tmp_path / "a.exr").read_bytes()
+    assert b"comment\0" in data
+    (tmp_path / "a.exr").write_bytes(data.replace(b"comment\0", b"\xe4omment\0"))
+    image = read_image(tmp_path / "a.exr")
+    for name in ("b.exr", "b.png", "b.tif"):
+        write_image(tmp_path / name, image)
+
+
 def test_text_that_is_not_utf8_does_no_harm(tmp_path: Path) -> None:
     artist = b"Jos\xe9\0\0\0\0"
     block = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x013B, 2, len(artist), 26) + bytes(4) + artist

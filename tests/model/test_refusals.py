@@ -5,12 +5,16 @@ import json
 import pickle
 import struct
 import zipfile
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from cli.running import run
 from hat_sr.errors import WeightsError
+from hat_sr.inference.baselines import load_upscale
 from hat_sr.model import official
 from hat_sr.model.checkpoint import build_model, read_checkpoint, save_model
 from model.tiny import tiny_model
@@ -65,6 +69,84 @@ def test_pickle_that_runs_code(tmp_path):
     path = _save_pth(tmp_path / "net.pth", {"params_ema": {**tiny_model().state_dict(), "more": _Bomb()}})
     with pytest.raises(WeightsError, match=r"would run code when opened.*exec"):
         read_checkpoint(path)
+
+
+@pytest.fixture(params=[partial(pickle.dump, protocol=2), torch.save])
+def payload(request, tmp_path):
+    """Weights that make a file when they are unpickled, as plain pickle and `weights_only=False` are shown to do."""
+    made = tmp_path / "made"
+    weights = tmp_path / "net.pth"
+    content = {"params_ema": tiny_model().state_dict(), "more": _Toucher(made)}
+    with weights.open("wb") as file:
+        request.param(content, file)
+    if request.param is torch.save:
+        torch.load(weights, weights_only=False)
+    else:
+        pickle.loads(weights.read_bytes())
+    assert made.exists()
+    made.unlink()
+    return weights, made
+
+
+class _Toucher:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_payload_makes_no_file(payload):
+    weights, made = payload
+    for read in (read_checkpoint, load_upscale):
+        with pytest.raises(WeightsError, match="would run code when opened"):
+            read(str(weights))
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("command", [("info",), ("upscale", "a.png", "-m")])
+def test_a_payload_makes_no_file_from_the_command_line(payload, monkeypatch, capsys, command):
+    weights, made = payload
+    assert run(monkeypatch, *command, weights) == 2
+    assert "would run code when opened" in capsys.readouterr().err
+    assert not made.exists()
+
+
+def _safetensors(path, header, data=bytes(64), length=None):
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+def _tensor(start, end, shape=(16,), dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "length"),
+    [
+        ({"a": _tensor(0, 64)}, 2**63),  # longer than any memory
+        ({"a": _tensor(0, 64)}, 10**9),  # longer than the file
+        ({"a": _tensor(0, 64)}, 3),  # shorter than it is
+        ({"a": _tensor(0, 2**40)}, None),  # data that is not there
+        ({"a": _tensor(0, 64, (2**40,))}, None),  # more values than data
+        ({"a": _tensor(0, 64, (2**33, 2**33))}, None),  # a number of values beyond 64 bits
+        ({"a": _tensor(64, 0)}, None),  # an end before its start
+        ({"a": _tensor(-64, 0)}, None),  # data before the file's
+        ({"a": _tensor(0, 64), "b": _tensor(0, 64)}, None),  # two tensors on one piece of data
+        ({"a": _tensor(0, 32, (8,))}, None),  # data that is no tensor's
+        ({"a": _tensor(0, 64, dtype="F999")}, None),
+        ({"a": 3}, None),
+    ],
+)
+def test_safetensors_whose_header_lies(tmp_path, header, length):
+    with pytest.raises(WeightsError, match="safetensors file cut short or damaged"):
+        read_checkpoint(_safetensors(tmp_path / "net.safetensors", header, length=length))
+
+
+def test_safetensors_whose_header_does_not_lie(tmp_path):
+    with pytest.raises(WeightsError, match="another network"):
+        read_checkpoint(_safetensors(tmp_path / "net.safetensors", {"a": _tensor(0, 64)}))
 
 
 def test_whole_network_pickled(tmp_path):

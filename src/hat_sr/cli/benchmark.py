@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from hat_sr.cli.entrants import Settings, open_entrants, parse_names, parse_scales
+from hat_sr.cli.entrants import open_entrants, parse_names, parse_scales
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
@@ -21,6 +21,7 @@ from hat_sr.evaluate.report import Report, notes, summaries, to_json, to_markdow
 from hat_sr.evaluate.sets import describe_lr, find_sets
 from hat_sr.files import replacing, what_blocks_writing
 from hat_sr.inference.device import Precision
+from hat_sr.inference.enlarge import Settings
 from hat_sr.model.zoo import AUTO
 
 

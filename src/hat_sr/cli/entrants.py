@@ -1,33 +1,21 @@
 """The networks that `hat-sr benchmark` compares, out of the names and scales on its command line."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from hat_sr.cli.networks import open_upscaler
 from hat_sr.errors import ConfigError
-from hat_sr.evaluate.cache import key_of, weights_digest
+from hat_sr.evaluate.cache import key_of
 from hat_sr.evaluate.compare import ORIGINAL, Entrant
 from hat_sr.inference.baselines import BICUBIC, PlainUpscaler
-from hat_sr.inference.device import Precision
+from hat_sr.inference.enlarge import Settings, open_upscaler
 from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.digest import weights_digest
 from hat_sr.model.hat import HAT
 from hat_sr.model.zoo import AUTO, bundled_for, label
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What all networks run with: `open_upscaler`'s."""
-
-    tile: int | Literal["auto", "off"]
-    memory: int | None
-    precision: Precision
-    self_ensemble: bool
-    device: str
 
 
 def parse_names(texts: Sequence[str]) -> list[str]:
@@ -64,7 +52,7 @@ def open_entrants(
     given = list(dict.fromkeys([*given, *(name for name in names if name not in (AUTO, BICUBIC))]))
     entrants: dict[int, list[Entrant]] = {scale: [] for scale in scales}
     for name, shown in zip(given, _labels(given), strict=True):
-        upscaler, module = open_upscaler(name, scale=1, **asdict(settings))
+        upscaler, module = open_upscaler(name, settings)
         if upscaler.scale not in entrants and name in names:
             wanted = ", ".join(map(str, scales))
             raise ConfigError(f"{name} enlarges by {upscaler.scale}, but scale {wanted} was asked for")

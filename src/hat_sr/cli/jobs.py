@@ -1,17 +1,25 @@
-"""Which files are upscaled, and what each result is called: decided, and refused, before any work starts."""
+"""Which files are upscaled, and what each result is called: decided, and refused, before any work starts.
+
+What was found in folders has a manifest: in the folder of the results, or in the one that was searched if results go
+beside their inputs.
+"""
 
 import glob
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.files import what_blocks_writing
-from hat_sr.image.formats import WRITABLE_SUFFIXES, format_for
-
-READ_ONLY_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".tga", ".ppm", ".pgm", ".pnm")
-"""Image files that folders are searched for besides those that can be written; their results are PNG. Some are not read
-(HEIC, AVIF): these fail with a message, where leaving them out would go unnoticed."""
+from hat_sr.image.formats import (
+    IMAGE_SUFFIXES,
+    READ_ONLY_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    format_for,
+    result_suffix,
+    suffix_of,
+)
+from hat_sr.inference.manifest import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,25 +28,39 @@ class Job:
 
     source: Path
     output: Path
+    folder: Path | None = None
+    """Where its manifest is; None if it has none."""
+    relative: Path = Path()
+    """The source's place below the folder it was found in (its name alone if it was named itself)."""
+
+    @property
+    def result(self) -> str:
+        """The output's name in its manifest."""
+        return self.output.as_posix() if self.folder is None else self.output.relative_to(self.folder).as_posix()
+
+
+@dataclass(kw_only=True)
+class Sorted:
+    """Jobs by what becomes of them."""
+
+    to_do: list[Job] = field(default_factory=list)
+    done: list[Job] = field(default_factory=list)
+    """Made by an earlier run, of the same input by the same settings."""
+    failed: list[Job] = field(default_factory=list)
+    """Failed in an earlier run, and the input is the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """A file, and its place below the folder it was found in (its name alone if it was named itself)."""
+    """A file, where it lies below the folder it was found in, and that folder, if it was not named itself."""
 
     path: Path
     relative: Path
+    folder: Path | None
 
 
 def plan_jobs(
-    inputs: Sequence[str],
-    *,
-    output: Path | None,
-    suffix: str,
-    image_format: str | None,
-    overwrite: bool,
-    skip_existing: bool,
-    quality: int | None = None,
+    inputs: Sequence[str], *, output: Path | None, suffix: str, image_format: str | None, quality: int | None = None
 ) -> list[Job]:
     """Pair every input file with its output file, sorted by input.
 
@@ -48,11 +70,11 @@ def plan_jobs(
     `image_format`.
 
     Raises InputError for an input that does not exist or holds no image; ConfigError if two results would have one
-    name, a result would replace an input, results exist and it is not said what to do with them, `output` is a file
-    where a folder is needed, a folder cannot be written to, or there is a quality but no result that has one.
+    name, a result would replace an input, `output` is a file where a folder is needed, or there is a quality but no
+    result that has one.
     """
     found = _find(inputs, output)
-    extension = None if image_format is None else _extension(image_format)
+    extension = None if image_format is None else suffix_of(image_format)
     if output is not None and _names_a_file(output):
         if len(found) > 1:
             raise ConfigError(f"output {output} names one file, but there are {len(found)} inputs: give a folder")
@@ -60,7 +82,7 @@ def plan_jobs(
             raise ConfigError(f"output {output} and format {image_format} disagree: give one of them")
         jobs = [Job(source=found[0].path, output=output)]
     else:
-        jobs = [Job(source=file.path, output=_name(file, output, suffix, extension)) for file in found]
+        jobs = [_job(file, output, suffix, extension) for file in found]
     if output is None:
         # A folder that was upscaled before holds results beside the inputs: they are not inputs.
         results, named = {job.output for job in jobs}, {Path(text) for text in inputs}
@@ -70,20 +92,29 @@ def plan_jobs(
         raise ConfigError(
             f"quality {quality} is for JPEG and WebP, and no result is one: leave it out, or give --format"
         )
-    existing = [job for job in jobs if job.output.exists()]
-    if existing and not overwrite and not skip_existing:
+    return jobs
+
+
+def sort_jobs(jobs: list[Job], verdict: Callable[[Job], Verdict]) -> Sorted:
+    """Tell what is left to do, and see to it that it can be done.
+
+    Raises ConfigError if results exist and it is not said what to do with them, or a folder cannot be written to.
+    """
+    by_verdict: dict[Verdict, list[Job]] = {"do": [], "done": [], "failed": [], "skip": [], "refuse": []}
+    for job in jobs:
+        by_verdict[verdict(job)].append(job)
+    if existing := by_verdict["refuse"]:
         raise ConfigError(
             f"{_listed([job.output for job in existing])} already there: use --overwrite, --skip-existing or "
             "another --output"
         )
-    left = [job for job in jobs if not (skip_existing and job.output.exists())]
-    for folder in {job.output.parent for job in left}:
+    for folder in {job.output.parent for job in by_verdict["do"]}:
         if (path := what_blocks_writing(folder)) is not None:
             reason = "cannot be written to" if path.is_dir() else "is no folder"
             raise ConfigError(
                 f"no result can be written to {folder}: {path} {reason}; name another place with --output"
             )
-    return left
+    return Sorted(to_do=by_verdict["do"], done=by_verdict["done"], failed=by_verdict["failed"])
 
 
 def _find(inputs: Sequence[str], output: Path | None) -> list[_Found]:
@@ -92,20 +123,23 @@ def _find(inputs: Sequence[str], output: Path | None) -> list[_Found]:
     found: dict[Path, _Found] = {}
     for text in inputs:
         for path in [Path(text)] if Path(text).exists() else _expand(text):
-            files = _search(path, output) if path.is_dir() else [_Found(path=path, relative=Path(path.name))]
+            files = (
+                _search(path, output) if path.is_dir() else [_Found(path=path, relative=Path(path.name), folder=None)]
+            )
             found |= {file.path: file for file in files}
     return [found[path] for path in sorted(found)]
 
 
 def _search(folder: Path, output: Path | None) -> list[_Found]:
-    suffixes = {*WRITABLE_SUFFIXES, *READ_ONLY_SUFFIXES}
     files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder))]
     if output is not None and folder.resolve() in output.resolve().parents:
         files = [path for path in files if not path.resolve().is_relative_to(output.resolve())]
-    images = [path for path in files if path.suffix.lower() in suffixes]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
-        raise InputError(f"{folder} holds no image among {len(files)} files: looked for {' '.join(sorted(suffixes))}")
-    return [_Found(path=path, relative=path.relative_to(folder)) for path in images]
+        raise InputError(
+            f"{folder} holds no image among {len(files)} files: looked for {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return [_Found(path=path, relative=path.relative_to(folder), folder=folder) for path in images]
 
 
 def _expand(pattern: str) -> list[Path]:
@@ -136,21 +170,13 @@ def _names_a_file(output: Path) -> bool:
     return suffix in WRITABLE_SUFFIXES
 
 
-def _name(file: _Found, output: Path | None, suffix: str, extension: str | None) -> Path:
-    path = (
-        file.path.with_name(f"{file.path.stem}{suffix}{file.path.suffix}") if output is None else output / file.relative
-    )
-    if extension is None and path.suffix.lower() in WRITABLE_SUFFIXES:
-        return path
-    return path.with_name(path.stem + (extension or ".png"))
-
-
-def _extension(image_format: str) -> str:
-    extension = "." + image_format.lower().removeprefix(".")
-    if extension not in WRITABLE_SUFFIXES:
-        known = " ".join(known.removeprefix(".") for known in WRITABLE_SUFFIXES)
-        raise ConfigError(f"format {image_format!r} cannot be written: use one of {known}")
-    return extension
+def _job(file: _Found, output: Path | None, suffix: str, extension: str | None) -> Job:
+    if output is None:
+        path, folder = file.path.with_name(f"{file.path.stem}{suffix}{file.path.suffix}"), file.folder
+    else:
+        path, folder = output / file.relative, None if file.folder is None else output
+    path = path.with_name(path.stem + result_suffix(path.suffix, extension))
+    return Job(source=file.path, output=path, folder=folder, relative=file.relative)
 
 
 def _check_names(jobs: list[Job]) -> None:

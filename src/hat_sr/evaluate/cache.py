@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import nn
 
 import hat_sr
 from hat_sr.errors import ConfigError
@@ -82,15 +81,6 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file. Raises OSError as reading does."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over the names, kinds, shapes and values of a network's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}:".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from hat_sr.errors import ImageError
+from hat_sr.errors import ConfigError, ImageError
 from hat_sr.image.color import srgb_decode, srgb_encode
 from hat_sr.image.convert import to_pixels, to_tensor
 from hat_sr.image.icc import icc_fits
@@ -54,6 +54,13 @@ FORMATS = (
 )
 WRITABLE_SUFFIXES = tuple(suffix for kind in FORMATS for suffix in kind.suffixes)
 
+READ_ONLY_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".tga", ".ppm", ".pgm", ".pnm")
+"""Image files that folders are searched for besides those that can be written; their results are PNG. Some are not read
+(HEIC, AVIF): these fail with a message, where leaving them out would go unnoticed."""
+
+IMAGE_SUFFIXES = frozenset((*WRITABLE_SUFFIXES, *READ_ONLY_SUFFIXES))
+"""What folders are searched for, in lower case."""
+
 
 def format_for(path: Path) -> Format:
     """The kind of file that the name asks for. Raises ImageError for a suffix that is not written."""
@@ -62,6 +69,20 @@ def format_for(path: Path) -> Format:
             return kind
     what = f"cannot write {path.suffix}" if path.suffix else "the name has no suffix to say what to write"
     raise ImageError(f"{path}: {what}; use one of {' '.join(WRITABLE_SUFFIXES)}")
+
+
+def suffix_of(image_format: str) -> str:
+    """The suffix of files of that format: jpg, .JPG. Raises ConfigError if they are not written."""
+    suffix = "." + image_format.lower().removeprefix(".")
+    if suffix not in WRITABLE_SUFFIXES:
+        known = " ".join(known.removeprefix(".") for known in WRITABLE_SUFFIXES)
+        raise ConfigError(f"format {image_format!r} cannot be written: use one of {known}")
+    return suffix
+
+
+def result_suffix(suffix: str, wanted: str | None) -> str:
+    """The suffix of a result: `wanted`, or else its input's if such files are written, else that of PNG."""
+    return wanted or (suffix if suffix.lower() in WRITABLE_SUFFIXES else ".png")
 
 
 def check_size(path: Path, height: int, width: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813
 
-from hat_sr.errors import ImageError, InputError
+from hat_sr.errors import ImageError, InputError, OutputError
 from hat_sr.files import replacing
 from hat_sr.image.containers import is_whole
 from hat_sr.image.decode import one_line, opened
@@ -69,7 +69,7 @@ def write_rows(
         with replacing(path) as part:
             _write(part, fitting, height, kind, quality, name=str(path))
     except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def check_output(path: Path, height: int, width: int, *, quality: int | None) -> None:
@@ -78,7 +78,7 @@ def check_output(path: Path, height: int, width: int, *, quality: int | None) ->
     if quality is not None and not 1 <= quality <= 100:
         raise InputError(f"quality {quality}: 1 to 100 is accepted")
     if not path.parent.is_dir():
-        raise ImageError(f"{path}: there is no folder {path.parent}: make it first")
+        raise OutputError(f"{path}: there is no folder {path.parent}: make it first")
 
 
 def _once(path: Path) -> Callable[[str], None]:
@@ -119,7 +119,7 @@ def _write(part: Path, images: Iterator[Image], height: int, kind: Format, quali
     # On a full disk libjpeg ends the process, and libpng writes half a file and says nothing.
     room, needed = shutil.disk_usage(part.parent).free, spec.image_bytes() + _ROOM_BESIDE_PIXELS
     if room < needed:
-        raise ImageError(f"{name}: {room >> 20} MB free there, and up to {1 + (needed >> 20)} MB may be needed")
+        raise OutputError(f"{name}: {room >> 20} MB free there, and up to {1 + (needed >> 20)} MB may be needed")
     output = oiio.ImageOutput.create(kind.name)
     if output is None:
         raise ImageError(f"{name}: cannot be written: {one_line(oiio.geterror())}")
@@ -132,8 +132,8 @@ def _write(part: Path, images: Iterator[Image], height: int, kind: Format, quali
     reason = output.geterror()
     done = output.close() and done
     if not done:
-        raise ImageError(f"{name}: cannot be written: {one_line(reason + output.geterror())}")
+        raise OutputError(f"{name}: cannot be written: {one_line(reason + output.geterror())}")
     if not is_whole(part):
-        raise ImageError(f"{name}: only a part of it could be written: is the disk full?")
+        raise OutputError(f"{name}: only a part of it could be written: is the disk full?")
     if kind.blocks:
         add_blocks(part, like.metadata, kind, width=width, height=height, name=name)

@@ -126,7 +126,7 @@ def _icc(spec: oiio.ImageSpec) -> bytes | None:
 def _kept_attributes(spec: oiio.ImageSpec) -> tuple[tuple[str, str, object], ...]:
     kept: dict[str, tuple[str, object]] = {}
     for attribute in spec.extra_attribs:
-        name, value = attribute.name, attribute.value
+        name, value = _text(attribute.name), attribute.value
         if name in _DROPPED or isinstance(value, np.ndarray):
             continue
         if name.startswith(_DROPPED_PREFIXES) and name != _COLOR_SPACE:

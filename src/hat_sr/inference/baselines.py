@@ -20,6 +20,7 @@ from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import tiled
 from hat_sr.inference.upscale import Upscale
 from hat_sr.model.checkpoint import NETWORK_KEY
+from hat_sr.model.digest import weights_digest
 from hat_sr.model.official import unwrap
 from hat_sr.model.storage import read_file
 from hat_sr.model.zoo import load_model, local_file
@@ -176,6 +177,10 @@ class PlainUpscaler:
     def dtype(self) -> torch.dtype:
         """What it computes in."""
         return self._dtype
+
+    def fingerprint(self) -> str:
+        """Another one for another network."""
+        return f"{self._network.title} ×{self.scale}, {weights_digest(self._network.module)}"
 
     def __call__(self, x: Tensor, *, progress: Callable[[int, int], None] | None = None) -> Tensor:
         """Enlarge images, (B, in_chans, H, W) float in [0, 1] → float32, scale times it, on the input's device.

@@ -5,7 +5,6 @@ added for each part that is finished, once its data is safely on the disk.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hat_sr.errors import ImageError
+from hat_sr.errors import OutputError
 from hat_sr.files import PART_PREFIX, locked
+from hat_sr.inference.lines import add_lines, drop_half_line, read_lines
 
 _JOURNAL, _LOCK = "journal.jsonl", "lock"
 
@@ -28,17 +28,7 @@ def unfinished_folder(output: Path) -> Path:
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of the journal in `folder`; none if there is none. A line that was cut short is left out."""
-    try:
-        text = (folder / _JOURNAL).read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return []
-    lines = []
-    for line in text.split("\n")[:-1]:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+    return read_lines(folder / _JOURNAL)
 
 
 def discard(output: Path) -> bool:
@@ -53,7 +43,7 @@ def discard(output: Path) -> bool:
 class Journal:
     """The folder of an unfinished result, made if need be, for this process alone while it is open.
 
-    Raises ImageError if another process works on that result, OSError if the folder cannot be made.
+    Raises OutputError if another process works on that result, OSError if the folder cannot be made.
     """
 
     def __init__(self, output: Path) -> None:
@@ -61,9 +51,9 @@ class Journal:
         self.folder.mkdir(exist_ok=True)
         lock = locked(self.folder / _LOCK)
         if lock is None:
-            raise ImageError(f"{output}: another process is making it: wait for that, or name another output")
+            raise OutputError(f"{output}: another process is making it: wait for that, or name another output")
         self._lock = lock
-        self._drop_half_line()
+        drop_half_line(self.folder / _JOURNAL)
 
     def __enter__(self) -> Self:
         return self
@@ -75,10 +65,7 @@ class Journal:
 
     def add(self, line: Mapping[str, object]) -> None:
         """Add a line, and return when it is on the disk: the first says what job it is."""
-        with (self.folder / _JOURNAL).open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        add_lines(self.folder / _JOURNAL, [line])
 
     def clear(self) -> None:
         """Delete all that the folder holds, the journal first: without it the rest is nothing."""
@@ -96,10 +83,3 @@ class Journal:
         self._lock.close()
         with suppress(OSError):  # another process is already at the same job
             self.folder.rmdir()
-
-    def _drop_half_line(self) -> None:
-        """Cut off what a killed process had written of a line."""
-        path = self.folder / _JOURNAL
-        if path.exists():
-            text = path.read_bytes()
-            os.truncate(path, text.rfind(b"\n") + 1)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hat_sr import __version__
-from hat_sr.errors import ImageError, InputError
+from hat_sr.errors import ImageError, InputError, OutputError
 from hat_sr.image.decode import Header, opened, read_header
 from hat_sr.image.io import check_output, write_rows
 from hat_sr.image.spool import Facts, Spool, copy_pixels
@@ -78,7 +78,7 @@ def upscale_file(
                 raise
             journal.remove()
     except OSError as error:
-        raise ImageError(f"{output}: cannot be written: {error.strerror}") from error
+        raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
 
 
 class _Job:
@@ -225,7 +225,7 @@ def _size(num_bytes: int) -> str:
 def _check_room(folder: Path, needed: int, output: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise ImageError(
+        raise OutputError(
             f"{output}: up to {_size(needed)} are needed on that disk and {_size(free)} are free: "
             f"{_size(needed - free)} are missing"
         )
@@ -240,7 +240,7 @@ def _told_of_full_disk(folder: Path, needed: int, output: Path) -> Iterator[None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _check_room(folder, needed, output)
-        raise ImageError(f"{output}: the disk is full, or your share of it: {error.strerror}") from error
+        raise OutputError(f"{output}: the disk is full, or your share of it: {error.strerror}") from error
 
 
 def _explained(upscale: Upscale, plan: Plan) -> Upscale:

@@ -1,0 +1,162 @@
+import fsspec
+import pytest
+
+from cli.running import run, write_noise
+from hat_sr import save_model
+from hat_sr.image.io import read_image
+from hat_sr.model.initialise import initialise_as_interpolator
+from model.tiny import tiny_model
+
+
+@pytest.fixture
+def memory():
+    """A store in memory, with nothing in it."""
+    store = fsspec.filesystem("memory")
+    yield store
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def batch(tmp_path, monkeypatch):
+    """`hat-sr batch WORDS` with a tiny ×2 interpolator, in a folder with pictures in `in`, one damaged."""
+    model = tiny_model()
+    initialise_as_interpolator(model)
+    save_model(model, tmp_path / "tiny.safetensors")
+    work = tmp_path / "work"
+    for name in ("a.png", "trip/b.png", "trip/c.tif"):
+        write_noise(work / "in" / name)
+    whole = (work / "in/a.png").read_bytes()
+    (work / "in/bad.png").write_bytes(whole[: len(whole) // 2])
+    (work / "in/notes.txt").write_text("left alone")
+    monkeypatch.chdir(work)
+
+    def call(*words, command="batch"):
+        return run(monkeypatch, command, *words, "--model", tmp_path / "tiny.safetensors")
+
+    call.folder = work
+    return call
+
+
+RESULTS = ["a.png", "trip/b.png", "trip/c.tif"]
+
+
+def found(fs, folder):
+    paths = fs.find(folder)
+    return {path.partition("out/")[2]: fs.cat_file(path) for path in paths if "/." not in path}
+
+
+def test_a_store_to_a_store(batch, memory, capsys):
+    memory.put(f"{batch.folder}/in/", "memory://photos", recursive=True)
+    assert batch("memory://photos", "memory://out") == 1
+    said = capsys.readouterr().err
+    assert "failed: memory://photos/bad.png: damaged or cut short" in said
+    assert "3 of 4 done" in said
+    assert "hat-sr-" not in said.replace("hat-sr batch", "")
+    assert batch("in", "-o", "out", command="upscale") == 1
+    results = found(memory, "/out")
+    assert sorted(results) == RESULTS
+    for name, data in results.items():
+        assert data == (batch.folder / "out" / name).read_bytes()
+    assert not [path for path in memory.find("/out") if path.endswith(".part")]
+
+
+def test_twice_is_once(batch, memory, capsys):
+    assert batch("in", "memory://out") == 1
+    before = {path: memory.info(path)["created"] for path in memory.find("/out")}
+    capsys.readouterr()
+    assert batch("in", "memory://out") == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "0 of 0 done" in said
+    assert "3 done before; 1 failed before (in/bad.png: " in said
+    assert before == {path: memory.info(path)["created"] for path in memory.find("/out")}
+    write_noise(batch.folder / "in/bad.png")
+    write_noise(batch.folder / "in/a.png", 6, 7)
+    assert batch("in", "memory://out") == 0
+    assert "2 of 2 done" in capsys.readouterr().err
+    after = {path: memory.info(path)["created"] for path in memory.find("/out")}
+    assert {path for path in before if after[path] != before[path]} == {"/out/a.png"}
+    assert set(after) - set(before) > {"/out/bad.png"}
+    assert sorted(found(memory, "/out")) == sorted([*RESULTS, "bad.png"])
+
+
+def test_a_killed_batch_does_nothing_twice(batch, memory, monkeypatch, capsys):
+    """As after kill -9 the lines of results are lost, and what had not yet arrived."""
+    with monkeypatch.context() as patched:
+        patched.setattr("hat_sr.inference.manifest.Manifest.add", lambda manifest, outcome: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            batch("in", "memory://out")
+    assert sorted(found(memory, "/out")) == ["a.png"]
+    before = memory.info("/out/a.png")["created"]
+    capsys.readouterr()
+    assert batch("in", "memory://out") == 1
+    assert "2 of 3 done" in capsys.readouterr().err
+    assert memory.info("/out/a.png")["created"] == before
+    assert sorted(found(memory, "/out")) == RESULTS
+
+
+def test_upscale_and_batch_share_what_was_done(batch, capsys):
+    assert batch("in", "-o", "out", command="upscale") == 1
+    assert batch("in", "out") == 1
+    assert "3 done before; 1 failed before" in capsys.readouterr().err
+    assert batch("in", f"file://{batch.folder}/out", "--retry-failed") == 1
+    assert "0 of 1 done" in capsys.readouterr().err
+
+
+def test_a_destination_in_the_source(batch, capsys):
+    assert batch("in", "in/large") == 1
+    assert batch("in", "in/large") == 1
+    assert "3 done before" in capsys.readouterr().err
+    assert read_image("in/large/trip/c.tif").pixels.shape == (10, 14, 3)
+    assert not (batch.folder / "in/large/large").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("in", "in"), "the result a.png would replace an input"),
+        (("in", "out", "--format", "gif"), "format 'gif' cannot be written"),
+        (("out", "in"), "out holds no image among 0 files"),
+        (("in", "nowhere://x"), "nowhere://x cannot be opened"),
+        (("in", "out", "--address", "auto"), "give --engine ray"),
+        (("in", "out", "--overwrite", "--skip-existing"), "contradict"),
+        (("in", "out", "--scale", "2", "--size", "20x"), "give one"),
+        (("in", "other"), "other/a.png and 0 more results are already there"),
+    ],
+)
+def test_a_wrong_call_is_refused_before_any_work(batch, capsys, words, message):
+    write_noise(batch.folder / "other/a.png")
+    assert batch(*words) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (batch.folder / "out").exists()
+
+
+def test_two_results_of_one_name_are_refused(batch, capsys):
+    write_noise(batch.folder / "in/a.bmp")
+    assert batch("in", "out", "--format", "tif") == 2
+    assert "a.bmp and a.png would both become a.tif" in capsys.readouterr().err
+
+
+def test_a_picture_that_vanishes_fails_alone(batch, memory, monkeypatch, capsys):
+    read = read_image
+
+    def vanishing(path):
+        memory.store.pop("/photos/trip/b.png", None)
+        return read(path)
+
+    (batch.folder / "in/bad.png").unlink()
+    memory.put(f"{batch.folder}/in/", "memory://photos", recursive=True)
+    monkeypatch.setattr("hat_sr.inference.enlarge.read_image", vanishing)
+    assert batch("memory://photos", "memory://out") == 1
+    assert "failed: memory://photos/trip/b.png: FileNotFoundError" in capsys.readouterr().err
+    assert sorted(found(memory, "/out")) == ["a.png", "trip/c.tif"]
+
+
+def test_without_ray_it_says_what_to_install(batch, capsys):
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        assert batch("in", "out", "--engine", "ray") == 1
+        assert "pip install 'hat-sr[cluster]'" in capsys.readouterr().err
+    else:
+        pytest.skip("Ray is installed")

@@ -1,0 +1,96 @@
+import fsspec
+import pytest
+
+from hat_sr.cluster.places import Place
+from hat_sr.errors import InputError
+from hat_sr.inference.manifest import FileLines, stamp
+
+
+@pytest.fixture(params=["memory", "file", "path"])
+def url(request, tmp_path):
+    """A folder in memory, and one on the disk by its URL and by its path."""
+    yield {"memory": "memory://photos", "file": f"file://{tmp_path}/photos", "path": f"{tmp_path}/photos"}[
+        request.param
+    ]
+    fsspec.filesystem("memory").store.clear()
+    fsspec.filesystem("memory").pseudo_dirs[:] = [""]
+
+
+def put(place, name, data):
+    with place.written(name) as path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def test_what_is_written_is_read(url):
+    place = Place(url)
+    assert place.files() == {}
+    assert place.stamp("trip/a b#ü.png") is None
+    put(place, "trip/a b#ü.png", b"one")
+    put(place, ".hidden/b.png", b"two")
+    with place.read("trip/a b#ü.png") as path:
+        assert path.name == "a b#ü.png"
+        assert path.read_bytes() == b"one"
+    assert place.files() == {"trip/a b#ü.png": place.stamp("trip/a b#ü.png")}
+
+
+def test_a_stamp_changes_with_the_file(url):
+    place = Place(url)
+    put(place, "a.png", b"one")
+    first = place.stamp("a.png")
+    assert first == place.stamp("a.png")
+    put(place, "a.png", b"another")
+    assert place.stamp("a.png") != first
+
+
+def test_what_fails_leaves_what_was_there(url):
+    place = Place(url)
+    if place.local is not None:
+        pytest.skip("on a disk `Enlarger` itself replaces the file")
+    put(place, "a.png", b"one")
+    with pytest.raises(RuntimeError), place.written("a.png") as path:
+        path.write_bytes(b"half")
+        raise RuntimeError
+    with place.read("a.png") as path:
+        assert path.read_bytes() == b"one"
+    assert list(place.files()) == ["a.png"]
+
+
+def test_one_folder_in_another(url):
+    place = Place(url)
+    assert place.within(place) == ""
+    assert Place(f"{url}/large").within(place) == "large"
+    assert place.within(Place(f"{url}/large")) is None
+    assert place.within(Place("memory://other")) is None
+
+
+def test_lines_are_kept_whoever_reads_them(url):
+    lines = Place(url).lines()
+    assert lines.read() == []
+    lines.add([{"number": 1}, {"number": 2}])
+    assert len(Place(url).lines().read()) == 2  # the first at once
+    lines.add([{"number": 3}])
+    lines.close()
+    assert [line["number"] for line in Place(url).lines().read()] == [1, 2, 3]
+    assert Place(url).files() == {}
+
+
+def test_many_lines_do_not_wait(url):
+    lines = Place(url).lines()
+    lines.read()
+    lines.add([{"number": 0}])
+    lines.add([{"number": 1}] * 1000)
+    assert len(Place(url).lines().read()) == 1001
+    lines.close()
+
+
+def test_on_a_disk_it_is_as_hat_sr_upscale_has_it(tmp_path):
+    place = Place(str(tmp_path))
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert place.stamp("a.png") == stamp(tmp_path / "a.png")
+    assert isinstance(place.lines(), FileLines)
+
+
+def test_what_fsspec_does_not_open():
+    with pytest.raises(InputError, match=r"nowhere://x cannot be opened: .*nowhere"):
+        Place("nowhere://x")

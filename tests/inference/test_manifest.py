@@ -1,0 +1,158 @@
+import pytest
+
+from hat_sr.errors import ImageError, OutputError
+from hat_sr.inference.lines import read_lines
+from hat_sr.inference.manifest import NAME, FileLines, Manifest, Outcome, Planned, attempt, stamp
+
+SETTINGS = {"network": "abc", "scale": "4"}
+
+
+def planned(name="a.png", stamp="1 bytes", before=None):
+    return Planned(result=name, input=name, stamp=stamp, before=before)
+
+
+def opened(folder, settings=SETTINGS):
+    return Manifest(FileLines(folder), settings)
+
+
+def run(folder, *outcomes, plans=None, end=True, settings=SETTINGS):
+    """A run of which nothing else is planned, if nothing is said."""
+    with opened(folder, settings) as manifest:
+        manifest.begin(plans or [planned(one.result, one.stamp) for one in outcomes])
+        for one in outcomes:
+            manifest.add(one)
+        if end:
+            manifest.end()
+
+
+DONE = Outcome(result="a.png", stamp="1 bytes")
+FAILED = Outcome(result="a.png", stamp="1 bytes", reason="a.png: damaged")
+NO_ROOM = Outcome(result="a.png", stamp="1 bytes", reason="a.png: no room", again=True)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "now", "options", "verdict"),
+    [
+        (DONE, planned(before="9 bytes"), {}, "done"),
+        (DONE, planned(before="8 bytes"), {}, "done"),  # whatever was made of the result since
+        (DONE, planned(before=None), {}, "do"),
+        (DONE, planned(stamp="2 bytes", before="9 bytes"), {}, "do"),
+        (DONE, planned(stamp="2 bytes", before="9 bytes"), {"skip_existing": True}, "skip"),
+        (DONE, planned(before="9 bytes"), {"overwrite": True}, "do"),
+        (DONE, planned(before="9 bytes"), {"retry_failed": True}, "done"),
+        (FAILED, planned(), {}, "failed"),
+        (FAILED, planned(), {"retry_failed": True}, "do"),
+        (FAILED, planned(), {"overwrite": True}, "do"),
+        (FAILED, planned(stamp="2 bytes"), {}, "do"),
+        (NO_ROOM, planned(), {}, "do"),
+        (DONE, planned("b.png", before=None), {}, "do"),
+        (DONE, planned("b.png", before="9 bytes"), {}, "refuse"),
+        (DONE, planned("b.png", before="9 bytes"), {"overwrite": True}, "do"),
+        (DONE, planned("b.png", before="9 bytes"), {"skip_existing": True}, "skip"),
+    ],
+)
+def test_verdicts(tmp_path, outcome, now, options, verdict):
+    run(tmp_path, outcome)
+    assert opened(tmp_path).verdict(now, **options) == verdict
+
+
+def test_results_of_other_settings_are_not_replaced_unasked(tmp_path):
+    run(tmp_path, DONE)
+    manifest = opened(tmp_path, {**SETTINGS, "scale": "2"})
+    assert manifest.verdict(planned(before="9 bytes")) == "refuse"
+    assert manifest.verdict(planned(before="9 bytes"), overwrite=True) == "do"
+    assert manifest.verdict(planned(before=None)) == "do"
+    run(tmp_path, FAILED, settings={"scale": "2"})
+    assert opened(tmp_path).verdict(planned()) == "do"
+
+
+@pytest.mark.parametrize(("there", "verdict"), [(None, "do"), ("old", "do"), ("new", "done")])
+def test_killed_between_a_result_and_its_line(tmp_path, there, verdict):
+    run(tmp_path, plans=[planned(before="old")], end=False)
+    with opened(tmp_path) as manifest:
+        again = planned(before=there)
+        assert manifest.verdict(again) == verdict
+        manifest.begin([], done=[again] if verdict == "done" else [])
+        manifest.end()
+    assert opened(tmp_path).has_made("a.png") == (verdict == "done")
+
+
+def test_an_interrupted_overwrite_goes_on(tmp_path):
+    run(tmp_path, DONE)
+    plans = [planned("a.png", before="old"), planned("b.png", before="old"), planned("c.png", before="old")]
+    run(tmp_path, DONE, plans=plans, end=False)
+    run(tmp_path, Outcome(result="b.png", stamp="1 bytes"), plans=plans[1:], end=False)
+    manifest = opened(tmp_path)
+    verdicts = [
+        manifest.verdict(planned(name, before=there), overwrite=True)
+        for name, there in (("a.png", "new"), ("b.png", "new"), ("c.png", "old"))
+    ]
+    assert verdicts == ["done", "done", "do"]
+    assert manifest.verdict(plans[2]) == "do"  # that was allowed once
+    run(tmp_path, plans=plans[2:])
+    assert opened(tmp_path).verdict(plans[0], overwrite=True) == "do"
+
+
+def test_nothing_is_written_of_nothing(tmp_path):
+    run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_written(tmp_path):
+    run(tmp_path, DONE, Outcome(result="b/ü\udcff.png", stamp=None, reason="gone"))
+    (head, *lines) = read_lines(tmp_path / NAME)
+    assert head["run"]["settings"] == SETTINGS
+    assert lines == [
+        {"plan": "a.png", "input": "a.png", "stamp": "1 bytes", "before": None},
+        {"plan": "b/ü\udcff.png", "input": "b/ü\udcff.png", "stamp": None, "before": None},
+        {"done": "a.png", "stamp": "1 bytes"},
+        {"failed": "b/ü\udcff.png", "stamp": None, "reason": "gone", "again": False},
+        {"end": {"done": 1, "failed": 1}},
+    ]
+    assert opened(tmp_path).reason("b/ü\udcff.png") == "gone"
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_half_a_line_counts_for_nothing(tmp_path):
+    run(tmp_path, plans=[planned()], end=False)
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(b'{"done": "a.p')
+    assert opened(tmp_path).verdict(planned()) == "do"
+    run(tmp_path, DONE)
+    assert opened(tmp_path).verdict(planned(before="9 bytes")) == "done"
+
+
+def test_one_run_at_a_time(tmp_path):
+    early = opened(tmp_path)
+    with opened(tmp_path) as manifest:
+        manifest.begin([planned()])
+        with pytest.raises(OutputError, match="another process is at work there"):
+            opened(tmp_path).begin([planned()])
+    with pytest.raises(OutputError, match="another process is at work there"):  # was, since it was read
+        early.begin([planned()])
+    with opened(tmp_path) as manifest:
+        manifest.begin([planned()])
+
+
+def test_attempts():
+    def fail(error):
+        def work():
+            raise error
+
+        return attempt("a.png", "in/a.png", "1 bytes", work)
+
+    assert attempt("a.png", "in/a.png", "1 bytes", lambda: None) == DONE
+    assert fail(KeyError("surprise")).reason == "in/a.png: KeyError: 'surprise'"
+    assert fail(ImageError("in/a.png: damaged")).reason == "in/a.png: damaged"
+    again = [fail(error).again for error in (KeyError(), ImageError("a"), OutputError("a"), OSError(28, "full"))]
+    assert again == [False, False, True, True]
+
+
+def test_a_stamp_changes_with_the_file(tmp_path):
+    path = tmp_path / "a.png"
+    assert stamp(path) is None
+    path.write_bytes(b"x")
+    first = stamp(path)
+    assert first == stamp(path)
+    path.write_bytes(b"xy")
+    assert stamp(path) != first
