@@ -1,0 +1,235 @@
+"""The page at /ui: a picture in, how far it is, before and after. It asks the same `Service` as the API."""
+
+import asyncio
+import html
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, UploadFile
+from fastapi.concurrency import run_in_threadpool
+
+from hat_sr.errors import HatError
+from hat_sr.inference.sizing import scaled_size
+from hat_sr.serve.service import Service
+from hat_sr.serve.store import Job
+
+PATH = "/ui"
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_AS_THE_FILE = "as the image"
+_FORMATS = {_AS_THE_FILE: None, "PNG": "png", "JPEG": "jpg", "WebP": "webp", "TIFF": "tif", "BMP": "bmp", "EXR": "exr"}
+
+_CSS = """
+.gradio-container { max-width: 1100px !important; margin: auto; }
+footer { display: none !important; }
+#state { min-height: 4.5rem; }
+#state .bar { height: 0.8rem; border-radius: 0.4rem; background: var(--border-color-primary); overflow: hidden; }
+#state .bar div { height: 100%; background: var(--color-accent); transition: width 0.2s; }
+#state .bad { color: var(--error-text-color, #b00020); border-left: 4px solid currentColor; padding-left: 0.7rem; }
+#state a.download { display: inline-block; margin-top: 0.6rem; padding: 0.5rem 1rem; border-radius: 0.5rem;
+  background: var(--button-primary-background-fill); color: var(--button-primary-text-color); text-decoration: none; }
+#state a.download:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
+"""
+
+_HEAD = """
+<script>
+// A picture that is pasted goes where one that is dropped goes.
+document.addEventListener("paste", (event) => {
+  const pasted = event.clipboardData && event.clipboardData.files;
+  if (!pasted || !pasted.length) return;
+  const give = (tries) => {
+    const input = document.querySelector("#picture input[type=file]");
+    if (input) {
+      const files = new DataTransfer();
+      files.items.add(pasted[0]);
+      input.files = files.files;
+      input.dispatchEvent(new Event("change", { bubbles: true }));
+    } else if (tries) {
+      const clear = document.querySelector("#picture button[aria-label='Clear'], #picture button[title='Clear']");
+      if (clear) clear.click();
+      setTimeout(give, 100, tries - 1);
+    }
+  };
+  give(20);
+});
+</script>
+"""
+
+
+def add_page(app: FastAPI, service: Service) -> FastAPI:
+    """The application with the page, whose temporary files lie in the service's folder."""
+    folder = service.settings.folder / "page"
+    folder.mkdir(exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio has no other way to be told
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    _add_upload(app, folder)
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        _page(service),
+        path=PATH,
+        footer_links=[],
+        ssr_mode=False,
+        max_file_size=service.settings.max_bytes,
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # none from the network
+        css=_CSS,
+        head=_HEAD,
+    )
+    return mounted
+
+
+def _add_upload(app: FastAPI, folder: Path) -> None:
+    """Takes the page's uploads in place of Gradio, which would name files as clients do."""
+
+    @app.post(f"{PATH}/gradio_api/upload", include_in_schema=False)
+    def upload(files: list[UploadFile]) -> list[str]:
+        paths = []
+        for file in files:
+            place = folder / secrets.token_hex(16)
+            place.mkdir()
+            with (place / "picture").open("wb") as target:
+                while part := file.file.read(1 << 20):
+                    target.write(part)
+            paths.append(str(place / "picture"))
+        return paths
+
+
+def _page(service: Service) -> gr.Blocks:
+    networks = service.networks
+    largest = max(networks.scales.values())
+    keep = int(service.settings.keep_seconds)
+    page: gr.Blocks = gr.Blocks(title="hat-sr", analytics_enabled=False, delete_cache=(min(keep, 600), keep))
+    with page:
+        gr.Markdown("# Enlarge an image\nMade larger and sharper with HAT, on this machine.")
+        job = gr.State("")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                picture = gr.File(label="Image: drop, paste or choose one", elem_id="picture", height=140)
+                model = gr.Dropdown(networks.names, value=networks.default, label="Network", elem_id="model")
+                scale = gr.Slider(1, largest, value=min(4, largest), step=0.5, label="Scale", elem_id="scale")
+                kind = gr.Dropdown(list(_FORMATS), value=_AS_THE_FILE, label="Format of the result", elem_id="format")
+                with gr.Row():
+                    start = gr.Button("Enlarge", variant="primary", elem_id="start", min_width=120)
+                    stop = gr.Button("Cancel", elem_id="stop", interactive=False, min_width=120)
+            with gr.Column(scale=2, min_width=300):
+                state = gr.HTML(_said("Choose an image, then Enlarge."), elem_id="state")
+                slider = gr.ImageSlider(
+                    label="Before and after", elem_id="slider", interactive=False, visible=False, max_height=700
+                )
+
+        async def enlarge(path: str | None, name: str, factor: float, wanted: str) -> AsyncIterator[Any]:
+            async for update in _enlarge(service, path, name, factor, _FORMATS[wanted]):
+                yield update
+
+        def cancel(identity: str) -> Any:
+            if identity:
+                service.store.cancel(identity)
+            return (
+                _said("Cancelled.", bad=True),
+                gr.update(),
+                "",
+                gr.update(interactive=True),
+                gr.update(interactive=False),
+            )
+
+        def limit(name: str) -> Any:
+            most = networks.scales.get(name, largest)
+            return gr.update(maximum=most, value=min(4, most))
+
+        outputs = [state, slider, job, start, stop]
+        running = start.click(
+            enlarge,
+            [picture, model, scale, kind],
+            outputs,
+            show_progress="hidden",
+            concurrency_limit=None,
+        )
+        stop.click(cancel, [job], outputs, cancels=[running], show_progress="hidden", queue=False)
+        model.change(limit, [model], [scale], show_progress="hidden")
+    return page
+
+
+async def _enlarge(
+    service: Service, path: str | None, name: str, factor: float, wanted: str | None
+) -> AsyncIterator[tuple[Any, ...]]:
+    """What the page shows, again and again: state, slider, the job's id, and the two buttons."""
+    idle = (gr.update(interactive=True), gr.update(interactive=False))
+    hidden = gr.update(visible=False, value=None)
+    if path is None:
+        yield _said("Choose an image first.", bad=True), hidden, "", *idle
+        return
+    yield _said("Looking at the file …"), hidden, "", gr.update(interactive=False), gr.update(interactive=True)
+    job, since = None, time.monotonic()
+    try:
+        job = await run_in_threadpool(_submit, service, Path(path), factor, name, wanted)
+        while not (now := service.job(job.id)).is_finished:
+            yield _progress(service, now), gr.update(), job.id, gr.update(), gr.update()
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        result = service.result(job.id)
+        seconds = time.monotonic() - since
+        yield _done(now, result, seconds), hidden, job.id, *idle
+        shown = await run_in_threadpool(service.shown, now)
+        pictures = tuple(str(path) for path in shown)
+        yield gr.update(), gr.update(visible=True, value=pictures), "", *idle
+    except HatError as error:
+        yield _said(_sentence(str(error)), bad=True), hidden, "", *idle
+    finally:
+        if job is not None:
+            service.store.cancel(job.id)  # if the page was left
+
+
+def _submit(service: Service, path: Path, factor: float, name: str, wanted: str | None) -> Job:
+    with path.open("rb") as file:
+        return service.submit(file, scale=factor, model=name, format=wanted)
+
+
+def _said(sentence: str, *, bad: bool = False) -> str:
+    role = "alert" if bad else "status"
+    return f'<p role="{role}"{" class=bad" if bad else ""}>{html.escape(sentence)}</p>'
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _progress(service: Service, job: Job) -> str:
+    if job.state == "queued":
+        waiting = service.store.unfinished()
+        place = waiting.index(job.id) if job.id in waiting else 0
+        return _said(f"Waiting: {place} before this one." if place else "Waiting for its turn.")
+    part, seconds = service.worker.progress(job.id)
+    percent = round(100 * part)
+    left = "" if seconds is None else f", {_duration(seconds)} left"
+    return (
+        f'<p role="status">{job.width}×{job.height} pixels by {html.escape(job.model)}: {percent} %{left}</p>'
+        f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{percent}"><div style="width: {percent}%"></div></div>'
+    )
+
+
+def _done(job: Job, result: Path, seconds: float) -> str:
+    height, width = scaled_size(job.height, job.width, job.scale)
+    facts = (
+        f"{job.width}×{job.height} → {width}×{height} pixels, {_size(result.stat().st_size)}, "
+        f"by {html.escape(job.model)} in {_duration(seconds)}."
+    )
+    notes = "".join(f"<br>{html.escape(_sentence(line))}" for line in job.warnings.splitlines())
+    kind = job.suffix.removeprefix(".").upper()
+    return (
+        f'<p role="status">{facts}{notes}</p>'
+        f'<a class="download" href="../v1/jobs/{job.id}/result" download>Download {kind}</a>'
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"
