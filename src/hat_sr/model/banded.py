@@ -40,7 +40,8 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int, report: Repor
     """What `model(x_BCHW)` gives, up to rounding, made in bands of `num_rows` rows, a multiple of window_size.
 
     x_BCHW: as for `HAT.forward`, whose errors it raises; InputError for another number of rows. No gradients, and no
-    drop path: for a network in eval mode. report: called after each block, taking all for equally long.
+    drop path: for a network in eval mode. report: called after each block and each band of the end, as if each block,
+    and the end, took equally long.
     """
     window_size = model.config.window_size
     if num_rows < window_size or num_rows % window_size:
@@ -65,9 +66,9 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int, report: Repor
     for layer in model.layers:
         _group(cast(RHAG, layer), x, model, bands, after_block)
     out = x_BCHW.new_empty(*x_BCHW.shape[:2], *(side * model.config.upscale for side in x_BCHW.shape[2:]))
-    for band in bands:
+    for number, band in enumerate(bands, 1):
         _end(model, x, shallow, band, out)
-    report(1.0)
+        report((num_blocks + number / len(bands)) / (num_blocks + 1))
     return out
 
 

@@ -2,16 +2,18 @@
 
 import asyncio
 import html
+import importlib.resources
 import os
 import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from fastapi import FastAPI, UploadFile
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, Response
 
 from hat_sr.errors import HatError
 from hat_sr.inference.sizing import scaled_size
@@ -24,42 +26,6 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 _AS_THE_FILE = "as the image"
 _FORMATS = {_AS_THE_FILE: None, "PNG": "png", "JPEG": "jpg", "WebP": "webp", "TIFF": "tif", "BMP": "bmp", "EXR": "exr"}
 
-_CSS = """
-.gradio-container { max-width: 1100px !important; margin: auto; }
-footer { display: none !important; }
-#state { min-height: 4.5rem; }
-#state .bar { height: 0.8rem; border-radius: 0.4rem; background: var(--border-color-primary); overflow: hidden; }
-#state .bar div { height: 100%; background: var(--color-accent); transition: width 0.2s; }
-#state .bad { color: var(--error-text-color, #b00020); border-left: 4px solid currentColor; padding-left: 0.7rem; }
-#state a.download { display: inline-block; margin-top: 0.6rem; padding: 0.5rem 1rem; border-radius: 0.5rem;
-  background: var(--button-primary-background-fill); color: var(--button-primary-text-color); text-decoration: none; }
-#state a.download:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
-"""
-
-_HEAD = """
-<script>
-// A picture that is pasted goes where one that is dropped goes.
-document.addEventListener("paste", (event) => {
-  const pasted = event.clipboardData && event.clipboardData.files;
-  if (!pasted || !pasted.length) return;
-  const give = (tries) => {
-    const input = document.querySelector("#picture input[type=file]");
-    if (input) {
-      const files = new DataTransfer();
-      files.items.add(pasted[0]);
-      input.files = files.files;
-      input.dispatchEvent(new Event("change", { bubbles: true }));
-    } else if (tries) {
-      const clear = document.querySelector("#picture button[aria-label='Clear'], #picture button[title='Clear']");
-      if (clear) clear.click();
-      setTimeout(give, 100, tries - 1);
-    }
-  };
-  give(20);
-});
-</script>
-"""
-
 
 def add_page(app: FastAPI, service: Service) -> FastAPI:
     """The application with the page, whose temporary files lie in the service's folder."""
@@ -68,6 +34,7 @@ def add_page(app: FastAPI, service: Service) -> FastAPI:
     os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio has no other way to be told
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     _add_upload(app, folder)
+    _add_shown(app, service)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         _page(service),
@@ -76,8 +43,8 @@ def add_page(app: FastAPI, service: Service) -> FastAPI:
         ssr_mode=False,
         max_file_size=service.settings.max_bytes,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # none from the network
-        css=_CSS,
-        head=_HEAD,
+        css=_text("page.css"),
+        head=f'<link rel="icon" href="data:,"><script>{_text("page.js")}</script>',
     )
     return mounted
 
@@ -96,6 +63,19 @@ def _add_upload(app: FastAPI, folder: Path) -> None:
                     target.write(part)
             paths.append(str(place / "picture"))
         return paths
+
+    @app.get(f"{PATH}/gradio_api/upload_progress", include_in_schema=False)
+    def progress() -> Response:
+        return Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+
+
+def _add_shown(app: FastAPI, service: Service) -> None:
+    """Before and after, as browsers show them."""
+
+    @app.get(f"{PATH}/shown/{{identity}}/{{which}}", include_in_schema=False)
+    def shown(identity: str, which: Literal["before", "after"]) -> FileResponse:
+        before, after = service.shown(identity)
+        return FileResponse(before if which == "before" else after)
 
 
 def _page(service: Service) -> gr.Blocks:
@@ -117,9 +97,7 @@ def _page(service: Service) -> gr.Blocks:
                     stop = gr.Button("Cancel", elem_id="stop", interactive=False, min_width=120)
             with gr.Column(scale=2, min_width=300):
                 state = gr.HTML(_said("Choose an image, then Enlarge."), elem_id="state")
-                slider = gr.ImageSlider(
-                    label="Before and after", elem_id="slider", interactive=False, visible=False, max_height=700
-                )
+                slider = gr.HTML(elem_id="slider", visible=False)
 
         async def enlarge(path: str | None, name: str, factor: float, wanted: str) -> AsyncIterator[Any]:
             async for update in _enlarge(service, path, name, factor, _FORMATS[wanted]):
@@ -158,7 +136,7 @@ async def _enlarge(
 ) -> AsyncIterator[tuple[Any, ...]]:
     """What the page shows, again and again: state, slider, the job's id, and the two buttons."""
     idle = (gr.update(interactive=True), gr.update(interactive=False))
-    hidden = gr.update(visible=False, value=None)
+    hidden = gr.update(visible=False, value="")
     if path is None:
         yield _said("Choose an image first.", bad=True), hidden, "", *idle
         return
@@ -172,9 +150,8 @@ async def _enlarge(
         result = service.result(job.id)
         seconds = time.monotonic() - since
         yield _done(now, result, seconds), hidden, job.id, *idle
-        shown = await run_in_threadpool(service.shown, now)
-        pictures = tuple(str(path) for path in shown)
-        yield gr.update(), gr.update(visible=True, value=pictures), "", *idle
+        await run_in_threadpool(service.shown, job.id)
+        yield gr.update(), gr.update(visible=True, value=_compared(now)), "", *idle
     except HatError as error:
         yield _said(_sentence(str(error)), bad=True), hidden, "", *idle
     finally:
@@ -223,6 +200,25 @@ def _done(job: Job, result: Path, seconds: float) -> str:
         f'<p role="status">{facts}{notes}</p>'
         f'<a class="download" href="../v1/jobs/{job.id}/result" download>Download {kind}</a>'
     )
+
+
+def _compared(job: Job) -> str:
+    _, width = scaled_size(job.height, job.width, job.scale)
+    images = "".join(
+        f'<img class="{which}" alt="{alt}" src="shown/{job.id}/{which}" draggable="false">'
+        for which, alt in (("before", "The image as it came"), ("after", "The image enlarged"))
+    )
+    return (
+        f'<figure class="compare" style="--width: {width}px"><div class="frame"><div class="pair">{images}'
+        '<div class="line"></div><span class="tag left">before</span><span class="tag right">after</span></div></div>'
+        '<input type="range" min="0" max="100" value="50" step="1" aria-label="How much of the image before is shown">'
+        "<label><input type=checkbox> Full size</label></figure>"
+    )
+
+
+def _text(name: str) -> str:
+    """A file that lies beside this one."""
+    return importlib.resources.files("hat_sr.serve").joinpath(name).read_text(encoding="utf-8")
 
 
 def _duration(seconds: float) -> str:

@@ -106,15 +106,17 @@ class Service:
         if not self.store.cancel(identity):
             self.store.remove(identity)
 
-    def shown(self, job: Job) -> tuple[Path, Path]:
-        """What came and what was made, of a job that is done, as files that browsers show. Raises as `Sandbox`."""
-        folder, result = self.store.folder(job.id), self.store.result(job)
+    def shown(self, identity: str) -> tuple[Path, Path]:
+        """What came and what was made, as files that browsers show. Raises as `result` and as `Sandbox`."""
+        result, job = self.result(identity), self.job(identity)
         height, width = scaled_size(job.height, job.width, job.scale)
-        before, after = folder / "before.png", folder / "after.png"
-        self.sandbox.convert(self.store.source(job), before, num_pixels=job.height * job.width)
+        before, after = (self.store.folder(identity) / name for name in ("before.png", "after.png"))
+        if not before.exists():
+            self.sandbox.convert(self.store.source(job), before, num_pixels=job.height * job.width)
         if job.suffix in _SHOWN:
             return before, result
-        self.sandbox.convert(result, after, num_pixels=height * width)
+        if not after.exists():
+            self.sandbox.convert(result, after, num_pixels=height * width)
         return before, after
 
     def _planned(
