@@ -143,6 +143,9 @@ def main() -> None:
     """Serve until the parent ends this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the parent decides
     oiio.attribute("threads", 1)
+    oiio.attribute(
+        "limits:imagesize_MB", 0
+    )  # who asks looks at the header first, and says more clearly what is too large
     oiio.attribute("try_all_readers", 0)  # one decoder for each kind of file, not whichever takes it
     _Server(sys.argv[1]).serve_forever(poll_interval=0.5)
 
