@@ -1,8 +1,10 @@
 """A server in this process, with a tiny network."""
 
 import io
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from starlette.testclient import TestClient
@@ -48,9 +50,6 @@ def serving(folder, *, page=False, **changes):
 
 def picture(suffix=".png", height=9, width=12, channels=3, seed=0):
     """The bytes of an image file."""
-    import tempfile
-    from pathlib import Path
-
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"picture{suffix}"

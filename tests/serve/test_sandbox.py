@@ -2,12 +2,14 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hat_sr.errors import ImageError
@@ -180,8 +182,6 @@ def test_no_path_is_left_in_a_sentence():
 def test_a_picture_goes_through_files_unchanged(tmp_path):
     attributes = (("XResolution", "float", 300.0), ("a", "int[2]", (1, 2)), ("b", "string", "ü\udce4"))
     metadata = Metadata(icc=b"\0profile", exif=None, xmp=b"<x/>", attributes=attributes, lossy=True)
-    import numpy as np
-
     image = Image(np.arange(24, dtype=np.float16).reshape(2, 3, 4), linear=True, metadata=metadata)
     put_picture(image, tmp_path)
     back = take_picture(tmp_path)
@@ -191,10 +191,6 @@ def test_a_picture_goes_through_files_unchanged(tmp_path):
 
 @pytest.mark.parametrize("what", ["pixels", "rest"])
 def test_what_a_hostile_child_leaves_is_not_run(tmp_path, what):
-    import pickle
-
-    import numpy as np
-
     put_picture(Image(np.zeros((2, 3, 3), np.uint8)), tmp_path)
 
     class Payload:

@@ -26,6 +26,8 @@ class Guard:
         """See ASGI."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+        if scope["type"] == "websocket":  # nothing here speaks it
+            await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http":
             return
         status = 500
