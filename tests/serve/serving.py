@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 from hat_sr import save_model
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
+from hat_sr.inference.upscaler import Upscaler
 from hat_sr.serve.application import application
 from hat_sr.serve.sandbox import Sandbox
 from hat_sr.serve.service import Service
@@ -70,3 +72,21 @@ def finished(client, identity, state="done"):
             return job
         time.sleep(0.01)
     raise AssertionError(job)
+
+
+class Held:
+    """Stands in for a long computation: waits within a report until it is let go."""
+
+    def __init__(self, monkeypatch):
+        self.reached, self.go = threading.Event(), threading.Event()
+        call = Upscaler.__call__
+
+        def slow(upscaler, x, *, report):
+            def held(part):
+                report(part)
+                self.reached.set()
+                assert self.go.wait(60)
+
+            return call(upscaler, x, report=held)
+
+        monkeypatch.setattr(Upscaler, "__call__", slow)

@@ -1,36 +1,16 @@
 """Cancelling and stopping: the worker is free again, and nothing is lost."""
 
 import io
-import threading
 
 import pytest
 
 from hat_sr.errors import ConfigError
-from hat_sr.inference.upscaler import Upscaler
 from hat_sr.serve.kinds import MEDIA_TYPES, result_suffix, suffix_of
 from hat_sr.serve.service import Service
 from hat_sr.serve.settings import RefusedError, Settings
-from serve.serving import finished, picture, serving, settings, upload
+from serve.serving import Held, finished, picture, serving, settings, upload
 
 pytestmark = pytest.mark.usefixtures("shared")
-
-
-class Held:
-    """Stands in for a long computation: waits within a report until it is let go."""
-
-    def __init__(self, monkeypatch):
-        self.reached, self.go = threading.Event(), threading.Event()
-        call = Upscaler.__call__
-
-        def slow(upscaler, x, *, report):
-            def held(part):
-                report(part)
-                self.reached.set()
-                assert self.go.wait(60)
-
-            return call(upscaler, x, report=held)
-
-        monkeypatch.setattr(Upscaler, "__call__", slow)
 
 
 def test_a_cancelled_job_frees_the_worker(tmp_path, monkeypatch):
@@ -50,11 +30,11 @@ def test_a_cancelled_job_frees_the_worker(tmp_path, monkeypatch):
 
 
 def test_a_stop_in_the_middle_loses_nothing(tmp_path, monkeypatch):
-    with serving(tmp_path) as (_, client), monkeypatch.context() as patched:
+    with serving(tmp_path) as (service, client), monkeypatch.context() as patched:
         held = Held(patched)
+        held.go = service.worker._stopping
         ids = [client.post("/v1/jobs", files=upload(picture(seed=seed))).json()["id"] for seed in range(3)]
         assert held.reached.wait(60)
-        threading.Timer(0.1, held.go.set).start()
     with serving(tmp_path) as (_, client):
         for seed, identity in enumerate(ids):
             finished(client, identity)
