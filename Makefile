@@ -9,7 +9,7 @@ BASELINES := .venv-baselines
 # What is tested with spandrel: torchvision belongs to one version of torch, another than that of constraints.txt.
 BASELINES_VERSIONS := torch==2.14.1 torchvision==0.29.1 spandrel==0.4.2 einops==0.8.2
 
-.PHONY: demo test test-baselines lint type check wheel-test test-native benchmark format clean
+.PHONY: demo test test-baselines lint type check wheel-test test-native test-robustness benchmark format clean
 
 demo: $(VENV)/.installed-core
 	$(BIN)/python examples/demo.py $(if $(IN),"$(IN)")
@@ -36,6 +36,11 @@ format: $(VENV)/.installed-dev
 # Build the wheel, install it in an empty environment, and use it from another folder with the network cut off.
 wheel-test: $(VENV)/.installed-dev
 	sh tests/wheel_test.sh $(BIN)/python
+
+# The long forms of what the tests do briefly: kills and many clients. Half an hour.
+test-robustness: $(VENV)/.installed-dev
+	$(BIN)/python tests/robustness/load_serve.py --requests 1000 --clients 50
+	$(BIN)/python tests/robustness/kill_serve.py --kills 50
 
 # Speed and memory against the official network and other runtimes; hours, on a machine with nothing else to do.
 benchmark: $(VENV)/.installed-dev build/native

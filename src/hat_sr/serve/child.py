@@ -15,6 +15,7 @@ import signal
 import socketserver
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ class _Handler(socketserver.StreamRequestHandler):
             return
         request = json.loads(line)
         _limit(seconds=request["seconds"], num_bytes=request["bytes"])
-        self.wfile.write(json.dumps(_answer(request["task"], request["arguments"])).encode())
+        answer = json.dumps(_answer(request["task"], request["arguments"])).encode()
+        with suppress(BrokenPipeError):  # the server is gone
+            self.wfile.write(answer)
 
 
 def _answer(task: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,40 @@
-// A picture that is pasted goes where one that is dropped goes.
-document.addEventListener("paste", (event) => {
-  const pasted = event.clipboardData && event.clipboardData.files;
-  if (!pasted || !pasted.length) return;
-  const give = (tries) => {
-    const input = document.querySelector("#picture input[type=file]");
-    if (input) {
-      const files = new DataTransfer();
-      files.items.add(pasted[0]);
-      input.files = files.files;
-      input.dispatchEvent(new Event("change", { bubbles: true }));
-    } else if (tries) {
-      const clear = document.querySelector("#picture button[aria-label='Clear']");
-      if (clear) clear.click();
-      setTimeout(give, 100, tries - 1);
-    }
-  };
-  give(20);
+// The picture that was chosen stays in the browser until it is sent to /v1/jobs, as any other client sends it.
+let chosen = null;
+
+const choose = (file) => {
+  if (!file) return;
+  chosen = file;
+  const size = file.size < 1e6 ? `${Math.ceil(file.size / 1e3)} kB` : `${(file.size / 1e6).toFixed(1)} MB`;
+  document.querySelector("#picture output").textContent = `${file.name || "pasted"}, ${size}`;
+};
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("#picture input[type=file]")) choose(event.target.files[0]);
 });
+document.addEventListener("paste", (event) => choose(event.clipboardData && event.clipboardData.files[0]));
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  choose(event.dataTransfer.files[0]);
+});
+
+// The job's id; or "!" and what is wrong.
+window.sendPicture = async (model, scale, format) => {
+  if (!chosen) return "!Choose an image first.";
+  document.querySelector("#state p").textContent = "Sending the image …";
+  const form = new FormData();
+  form.append("file", chosen);
+  form.append("model", model);
+  form.append("scale", scale);
+  if (format) form.append("format", format);
+  try {
+    const answer = await fetch("../v1/jobs", { method: "POST", body: form });
+    const said = await answer.json();
+    return answer.ok ? said.id : "!" + said.error;
+  } catch (error) {
+    return "!The image could not be sent: choose it again, or see whether the server is still there.";
+  }
+};
 
 // Before and after: the slider below the picture, and pointers on it, move the line.
 document.addEventListener("input", (event) => {

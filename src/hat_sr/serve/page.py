@@ -3,17 +3,18 @@
 import asyncio
 import html
 import importlib.resources
+import json
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
-from fastapi import FastAPI, UploadFile
+from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hat_sr.errors import HatError
 from hat_sr.inference.sizing import scaled_size
@@ -22,18 +23,19 @@ from hat_sr.serve.store import Job
 
 PATH = "/ui"
 
+_PICTURE = """<label>Drop, paste or choose an image
+<input type="file" accept="image/*,.tif,.tiff,.exr,.webp" aria-label="Image"><output></output></label>"""
+
 _SECONDS_BETWEEN_LOOKS = 0.2
 _AS_THE_FILE = "as the image"
+_NEEDED = ("queue/join", "queue/data", "cancel", "heartbeat/", "startup-events", "reset", "info")
+"""Gradio's addresses that the page asks."""
 _FORMATS = {_AS_THE_FILE: None, "PNG": "png", "JPEG": "jpg", "WebP": "webp", "TIFF": "tif", "BMP": "bmp", "EXR": "exr"}
 
 
 def add_page(app: FastAPI, service: Service) -> FastAPI:
-    """The application with the page, whose temporary files lie in the service's folder."""
-    folder = service.settings.folder / "page"
-    folder.mkdir(exist_ok=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio has no other way to be told
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    _add_upload(app, folder)
+    """The application with the page."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio has no other way to be told, not for all of it
     _add_shown(app, service)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
@@ -41,32 +43,27 @@ def add_page(app: FastAPI, service: Service) -> FastAPI:
         path=PATH,
         footer_links=[],
         ssr_mode=False,
-        max_file_size=service.settings.max_bytes,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # none from the network
         css=_text("page.css"),
         head=f'<link rel="icon" href="data:,"><script>{_text("page.js")}</script>',
     )
+    mounted.add_middleware(_NoFiles)
     return mounted
 
 
-def _add_upload(app: FastAPI, folder: Path) -> None:
-    """Takes the page's uploads in place of Gradio, which would name files as clients do."""
+class _NoFiles:
+    """Lets through to Gradio what the page needs, and nothing that deals with files: those go through the API alone."""
 
-    @app.post(f"{PATH}/gradio_api/upload", include_in_schema=False)
-    def upload(files: list[UploadFile]) -> list[str]:
-        paths = []
-        for file in files:
-            place = folder / secrets.token_hex(16)
-            place.mkdir()
-            with (place / "picture").open("wb") as target:
-                while part := file.file.read(1 << 20):
-                    target.write(part)
-            paths.append(str(place / "picture"))
-        return paths
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-    @app.get(f"{PATH}/gradio_api/upload_progress", include_in_schema=False)
-    def progress() -> Response:
-        return Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        for prefix in (f"{PATH}/gradio_api/", "/gradio_api/"):
+            if path.startswith(prefix) and not path.removeprefix(prefix).startswith(_NEEDED):
+                await JSONResponse({"error": "the page has no such address"}, 404)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _add_shown(app: FastAPI, service: Service) -> None:
@@ -81,14 +78,13 @@ def _add_shown(app: FastAPI, service: Service) -> None:
 def _page(service: Service) -> gr.Blocks:
     networks = service.networks
     largest = max(networks.scales.values())
-    keep = int(service.settings.keep_seconds)
-    page: gr.Blocks = gr.Blocks(title="hat-sr", analytics_enabled=False, delete_cache=(min(keep, 600), keep))
+    page: gr.Blocks = gr.Blocks(title="hat-sr", analytics_enabled=False)
     with page:
         gr.Markdown("# Enlarge an image\nMade larger and sharper with HAT, on this machine.")
         job = gr.State("")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                picture = gr.File(label="Image: drop, paste or choose one", elem_id="picture", height=140)
+                gr.HTML(_PICTURE, elem_id="picture")
                 model = gr.Dropdown(networks.names, value=networks.default, label="Network", elem_id="model")
                 scale = gr.Slider(1, largest, value=min(4, largest), step=0.5, label="Scale", elem_id="scale")
                 kind = gr.Dropdown(list(_FORMATS), value=_AS_THE_FILE, label="Format of the result", elem_id="format")
@@ -99,8 +95,8 @@ def _page(service: Service) -> gr.Blocks:
                 state = gr.HTML(_said("Choose an image, then Enlarge."), elem_id="state")
                 slider = gr.HTML(elem_id="slider", visible=False)
 
-        async def enlarge(path: str | None, name: str, factor: float, wanted: str) -> AsyncIterator[Any]:
-            async for update in _enlarge(service, path, name, factor, _FORMATS[wanted]):
+        async def follow(sent: str, *_: object) -> AsyncIterator[Any]:
+            async for update in _follow(service, sent):
                 yield update
 
         def cancel(identity: str) -> Any:
@@ -119,49 +115,46 @@ def _page(service: Service) -> gr.Blocks:
             return gr.update(maximum=most, value=min(4, most))
 
         outputs = [state, slider, job, start, stop]
+        hidden: Any = {"show_progress": "hidden", "api_visibility": "private"}
+        sent = gr.Textbox(visible=False)
         running = start.click(
-            enlarge,
-            [picture, model, scale, kind],
+            follow,
+            [sent, model, scale, kind],
             outputs,
-            show_progress="hidden",
+            js=f"async (_, model, scale, kind) => [await sendPicture(model, scale, {json.dumps(_FORMATS)}[kind]),"
+            " model, scale, kind]",
+            **hidden,
             concurrency_limit=None,
         )
-        stop.click(cancel, [job], outputs, cancels=[running], show_progress="hidden", queue=False)
-        model.change(limit, [model], [scale], show_progress="hidden")
+        stop.click(cancel, [job], outputs, cancels=[running], **hidden, concurrency_limit=None)
+        model.change(limit, [model], [scale], **hidden)
     return page
 
 
-async def _enlarge(
-    service: Service, path: str | None, name: str, factor: float, wanted: str | None
-) -> AsyncIterator[tuple[Any, ...]]:
-    """What the page shows, again and again: state, slider, the job's id, and the two buttons."""
+async def _follow(service: Service, sent: str) -> AsyncIterator[tuple[Any, ...]]:
+    """What the page shows of a job, again and again: state, slider, the job's id, and the two buttons.
+
+    sent: what `sendPicture` returned.
+    """
     idle = (gr.update(interactive=True), gr.update(interactive=False))
     hidden = gr.update(visible=False, value="")
-    if path is None:
-        yield _said("Choose an image first.", bad=True), hidden, "", *idle
+    if sent.startswith("!"):
+        yield _said(_sentence(sent[1:]), bad=True), hidden, "", *idle
         return
-    yield _said("Looking at the file …"), hidden, "", gr.update(interactive=False), gr.update(interactive=True)
-    job, since = None, time.monotonic()
+    since = time.monotonic()
     try:
-        job = await run_in_threadpool(_submit, service, Path(path), factor, name, wanted)
-        while not (now := service.job(job.id)).is_finished:
-            yield _progress(service, now), gr.update(), job.id, gr.update(), gr.update()
+        job = service.job(sent)
+        yield _progress(service, job), hidden, sent, gr.update(interactive=False), gr.update(interactive=True)
+        while not (job := service.job(sent)).is_finished:
+            yield _progress(service, job), gr.update(), sent, gr.update(), gr.update()
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-        result = service.result(job.id)
-        seconds = time.monotonic() - since
-        yield _done(now, result, seconds), hidden, job.id, *idle
-        await run_in_threadpool(service.shown, job.id)
-        yield gr.update(), gr.update(visible=True, value=_compared(now)), "", *idle
+        yield _done(job, service.result(sent), time.monotonic() - since), hidden, "", *idle
+        await run_in_threadpool(service.shown, sent)
+        yield gr.update(), gr.update(visible=True, value=_compared(job)), "", *idle
     except HatError as error:
         yield _said(_sentence(str(error)), bad=True), hidden, "", *idle
     finally:
-        if job is not None:
-            service.store.cancel(job.id)  # if the page was left
-
-
-def _submit(service: Service, path: Path, factor: float, name: str, wanted: str | None) -> Job:
-    with path.open("rb") as file:
-        return service.submit(file, scale=factor, model=name, format=wanted)
+        service.store.cancel(sent)  # if the page was left
 
 
 def _said(sentence: str, *, bad: bool = False) -> str:

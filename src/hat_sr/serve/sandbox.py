@@ -19,7 +19,8 @@ from hat_sr.serve.settings import TOKEN_VARIABLE, RefusedError
 _BASE_BYTES = 512 << 20
 _BYTES_PER_PIXEL = 96
 """Memory of a child: what four float channels take, six times over."""
-_STARTING_SECONDS = 60
+_STARTING_SECONDS = 300
+"""Some two are usual."""
 
 
 class BadFileError(HatError):

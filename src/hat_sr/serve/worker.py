@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -105,9 +106,10 @@ class Worker(threading.Thread):
     def _make(self, job: Job) -> list[str]:
         """Write the result, and return what was lost or converted."""
         deadline = time.monotonic() + self._settings.max_seconds
-        work = self._store.folder(job.id) / "work"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
+        folder = self._store.folder(job.id)
+        for unfinished in folder.glob("work-*"):  # of a process that was killed, whose child may still write there
+            shutil.rmtree(unfinished, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
         warnings = self._sandbox.read(self._store.source(job), work, num_pixels=job.height * job.width)
         num_pixels = self._enlarge(job, work, deadline)
         warnings += self._sandbox.write(work, self._store.result(job), num_pixels=num_pixels, quality=job.quality)
