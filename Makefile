@@ -1,4 +1,5 @@
 # On a fresh machine: `make demo` and `make test`. Each makes the environment in .venv first; nothing else is needed.
+# The test of the page drives /usr/bin/chromium, and is skipped where there is none.
 # `make test-baselines` runs the tests that need spandrel, in .venv-baselines: with torchvision, several GB on Linux.
 PYTHON ?= python3
 VENV ?= .venv
