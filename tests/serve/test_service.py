@@ -90,3 +90,9 @@ def test_the_kind_of_the_result(wanted, source, suffix):
 def test_a_kind_that_is_not_written():
     with pytest.raises(RefusedError, match="'gif' is not written here"):
         result_suffix("gif", ".png")
+
+
+def test_two_networks_of_one_name(tmp_path):
+    model = settings(tmp_path).models[0]
+    with pytest.raises(ConfigError, match="each needs another name"):
+        Service(settings(tmp_path, models=(model, model)))

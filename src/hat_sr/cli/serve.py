@@ -36,7 +36,7 @@ def serve(
     precision: Precision = "auto",
     device: str = "auto",
     root_path: str = "",
-    page: Annotated[bool, Parameter(negative="--no-page")] = True,
+    page: bool = True,
 ) -> int:
     """Serve a page and an HTTP API that enlarge images, offline, until stopped.
 

@@ -2,6 +2,7 @@
 
 import logging
 
+from hat_sr.errors import ConfigError
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.zoo import AUTO, bundled_for, bundled_names, label, load_model
 from hat_sr.serve.settings import RefusedError, Settings
@@ -16,7 +17,7 @@ class Networks:
     """Upscalers by name. For one thread at a time, but for what says otherwise.
 
     Every network is loaded once, so that one that cannot be is noticed at the start. Raises as `load_model` and
-    `Upscaler`.
+    `Upscaler`, and ConfigError if two have one name.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -26,11 +27,13 @@ class Networks:
             sources += bundled_names() if source == AUTO else [source]
         self.sources = {label(source): source for source in sources}
         """By the names that clients use, which hide where files lie."""
+        if len(self.sources) < len(sources):
+            raise ConfigError(f"models {', '.join(sources)}: each needs another name, folder and suffix left aside")
         self._name = ""
         self._upscaler: Upscaler | None = None
         self.scales: dict[str, int] = {name: self.upscaler(name).scale for name in self.sources}
         self.default = AUTO if settings.models[0] == AUTO else label(settings.models[0])
-        self.upscaler(self._bundled(DEFAULT_SCALE, lossy=False) if self.default == AUTO else self.default)
+        self.upscaler(bundled_for(DEFAULT_SCALE) if self.default == AUTO else self.default)
 
     @property
     def names(self) -> list[str]:
@@ -47,7 +50,7 @@ class Networks:
         if name not in self.names:
             raise RefusedError(422, f"model {name!r} is not on offer: {', '.join(self.names)} are")
         if name == AUTO:
-            name = self._bundled(DEFAULT_SCALE if scale is None else scale, lossy=lossy)
+            name = bundled_for(DEFAULT_SCALE if scale is None else scale, lossy=lossy)
         largest = self.scales[name]
         scale = largest if scale is None else scale
         if not 1 <= scale <= largest:
@@ -65,6 +68,3 @@ class Networks:
             self._name = name
             logger.info("%s is loaded", name)
         return self._upscaler
-
-    def _bundled(self, scale: float, *, lossy: bool) -> str:
-        return bundled_for(scale, lossy=lossy)
