@@ -1,6 +1,7 @@
 # On a fresh machine: `make demo` and `make test`. Each makes the environment in .venv first; nothing else is needed.
 # `make test-cluster` runs the tests that need Ray, in .venv-cluster: another 500 MB. `make test-robustness` is the long
 # form of tests/robustness.
+# The test of the page drives /usr/bin/chromium, and is skipped where there is none.
 # `make test-baselines` runs the tests that need spandrel, in .venv-baselines: with torchvision, several GB on Linux.
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,8 @@ BASELINES := .venv-baselines
 # What is tested with spandrel: torchvision belongs to one version of torch, another than that of constraints.txt.
 BASELINES_VERSIONS := torch==2.14.1 torchvision==0.29.1 spandrel==0.4.2 einops==0.8.2
 
-.PHONY: demo test test-cluster test-robustness test-baselines lint type check wheel-test test-native benchmark format clean
+.PHONY: demo test test-cluster test-robustness test-baselines lint type check wheel-test test-native benchmark \
+    format clean
 
 demo: $(VENV)/.installed-core
 	$(BIN)/python examples/demo.py $(if $(IN),"$(IN)")
@@ -29,6 +31,8 @@ test-robustness: $(VENV)/.installed-dev
 	$(BIN)/python tests/robustness/mutate_files.py --count 5000
 	$(BIN)/python tests/robustness/kill_folder.py --kills 50
 	$(BIN)/python tests/robustness/kill_folder.py --kills 50 --batch
+	$(BIN)/python tests/robustness/load_serve.py --requests 1000 --clients 50
+	$(BIN)/python tests/robustness/kill_serve.py --kills 50
 
 check: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
@@ -47,6 +51,7 @@ format: $(VENV)/.installed-dev
 # Build the wheel, install it in an empty environment, and use it from another folder with the network cut off.
 wheel-test: $(VENV)/.installed-dev
 	sh tests/wheel_test.sh $(BIN)/python
+
 
 # Speed and memory against the official network and other runtimes; hours, on a machine with nothing else to do.
 benchmark: $(VENV)/.installed-dev build/native

@@ -11,6 +11,7 @@
     │   └── OutputError                  a result that cannot be written, whatever its input: no room, no right, in use
     ├── DataError                        training or benchmark data that is missing or does not fit together
     ├── TrainingError                    a training that cannot go on
+    ├── RefusedError, BadFileError        what a server refuses, and a file that it cannot read (`hat_sr.serve`)
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
 
 Catch `HatError` for all of them. Each message says what came, what is accepted and what to do.

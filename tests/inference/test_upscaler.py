@@ -44,10 +44,10 @@ class Double(nn.Module):
 def bands(monkeypatch):
     """The double has bands of its own."""
 
-    def run(model, x, *, num_rows):
+    def run(model, x, *, num_rows, report):
         if isinstance(model, Double):
             return model.in_bands(x, num_rows)
-        return forward_in_bands(model, x, num_rows=num_rows)
+        return forward_in_bands(model, x, num_rows=num_rows, report=report)
 
     monkeypatch.setattr(module, "forward_in_bands", run)
 
@@ -282,3 +282,24 @@ def test_auto_precision_on_a_cpu_is_what_was_measured_to_be_faster(monkeypatch, 
 def test_auto_precision_is_measured_on_this_cpu():
     assert device._seconds(torch.bfloat16) > 0
     assert find_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize(("tile", "num_forwards"), [("off", 1), (36, 4)])
+def test_the_part_that_is_done_grows_within_a_forward_pass(model, tile, num_forwards):
+    parts = []
+    Upscaler(model, tile=tile, device="cpu")(random_image(1, 3, 40, 40), report=parts.append)
+    assert len(parts) == num_forwards * 4  # two HABs, an OCAB, the end
+    assert parts == sorted(set(parts))
+    assert parts[-1] == 1
+
+
+def test_what_a_report_raises_ends_the_work(model):
+    parts = []
+
+    def stop(part):
+        parts.append(part)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Upscaler(model, device="cpu")(random_image(1, 3, 8, 8), report=stop)
+    assert parts == [0.25]

@@ -33,6 +33,7 @@ for _command, _help in (
     ("export:export", "Write a network as a file for ONNX Runtime or OpenVINO."),
     ("train:train", "Train a HAT by a recipe."),
     ("import_options:import_options", "Turn an official option file into a recipe."),
+    ("serve:serve", "Serve a page and an HTTP API that enlarge images."),
 ):
     app.command(f"hat_sr.cli.{_command}", help=_help)
 app.command("hat_sr.cli.data:data_app", name="data", help="Check and prepare training images.")

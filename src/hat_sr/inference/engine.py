@@ -10,7 +10,7 @@ from torch import Tensor
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.inference.device import Precision, find_device, find_dtype, prepared
 from hat_sr.inference.memory import forward_bytes, largest_band, largest_square, memory_budget, session_bytes
-from hat_sr.model.banded import forward_in_bands
+from hat_sr.model.banded import Report, forward_in_bands
 from hat_sr.model.checkpoint import METADATA_KEY, read_description
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
@@ -29,8 +29,11 @@ class Engine(Protocol):
     has_bands: bool
     """Whether it can work on a part of the rows at a time."""
 
-    def forward(self, x: Tensor, *, band_rows: int) -> Tensor:
-        """Enlarge (B, in_chans, H, W) float32 in [0, 1] on any device, where the result is, too."""
+    def forward(self, x: Tensor, *, band_rows: int, report: Report = lambda part: None) -> Tensor:
+        """Enlarge (B, in_chans, H, W) float32 in [0, 1] on any device, where the result is, too.
+
+        report: as for `forward_in_bands`; an engine that has no bands calls it once.
+        """
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """Take this for the network's body from here on. Raises ConfigError if that cannot be."""
@@ -60,14 +63,14 @@ class TorchEngine:
         self._source = model
         self._model = prepared(model, self.device, self.dtype)
 
-    def forward(self, x: Tensor, *, band_rows: int) -> Tensor:
+    def forward(self, x: Tensor, *, band_rows: int, report: Report = lambda part: None) -> Tensor:
         """See Engine."""
-        out = forward_in_bands(self._model, x.to(self.device), num_rows=band_rows).to(x)
+        out = forward_in_bands(self._model, x.to(self.device), num_rows=band_rows, report=report).to(x)
         if self.dtype == torch.float32 or out.isfinite().all():
             return out
         logger.warning("the result in %s is not finite: computing in fp32 from here on", self.dtype)
         self.compute_in(torch.float32)
-        return self.forward(x, band_rows=band_rows)
+        return self.forward(x, band_rows=band_rows, report=report)
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """See Engine."""
@@ -119,9 +122,11 @@ class SessionEngine:
         self._session = session
         self._largest_budget = 0
 
-    def forward(self, x: Tensor, *, band_rows: int) -> Tensor:
+    def forward(self, x: Tensor, *, band_rows: int, report: Report = lambda part: None) -> Tensor:
         """See Engine."""
-        return self._session.run(x.to(self.device)).to(x)
+        out = self._session.run(x.to(self.device)).to(x)
+        report(1.0)
+        return out
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """See Engine."""

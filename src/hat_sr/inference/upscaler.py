@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import torch
@@ -17,6 +16,7 @@ from hat_sr.inference.memory import is_out_of_memory
 from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import Tiling, plan_axis, plan_tiles, smallest_tile_size, tiled
 from hat_sr.inference.upscale import Upscale
+from hat_sr.model.banded import Report
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.runtime.session import Session
@@ -158,11 +158,12 @@ class Upscaler:
         whole = max(-(-max(height, width) // window_size) * window_size, self._smallest_tile)
         return plan_tiles(height, width, scale=self.scale, tile_size=plan.tile_size or whole, **self._context)
 
-    def __call__(self, x: Tensor, *, progress: Progress | None = None) -> Tensor:
+    def __call__(self, x: Tensor, *, progress: Progress | None = None, report: Report = lambda part: None) -> Tensor:
         """Enlarge a batch of images: (B, in_chans, H, W) float in [0, 1], any size from 1×1, → float32, scale times it.
 
         The result is on the input's device and may leave [0, 1] a little. progress: see Progress; it starts again
-        from 1 when memory ran out, with another total if smaller tiles are taken.
+        from 1 when memory ran out, with another total if smaller tiles are taken. report: called many times in a
+        forward pass with the part of the whole that is done, which starts again, too; what it raises ends the work.
         Raises InputError for another shape or dtype, and when memory runs out and tiles cannot be smaller.
         """
         self._check_input(x)
@@ -172,25 +173,34 @@ class Upscaler:
             try:
                 # Not inference_mode: its tensors refuse to be changed in place by the caller.
                 with torch.no_grad():
-                    return self._run(x.float(), plan, progress)
+                    return self._run(x.float(), plan, progress, report)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 plan = self._smaller(plan, height, width, error)
             logger.warning("out of memory: trying again with %s, in bands of %d rows", plan, plan.band_rows)
 
-    def _run(self, x: Tensor, plan: Plan, progress: Progress | None) -> Tensor:
-        upscale = self.for_tiles(plan, progress)
+    def _run(self, x: Tensor, plan: Plan, progress: Progress | None, report: Report) -> Tensor:
+        upscale = self.for_tiles(plan, progress, report)
         if plan.tile_size is not None:
             upscale = tiled(upscale, scale=self.scale, tile_size=plan.tile_size, **self._context)
         return upscale(x)
 
-    def for_tiles(self, plan: Plan, progress: Progress | None = None) -> Upscale:
+    def for_tiles(self, plan: Plan, progress: Progress | None = None, report: Report = lambda part: None) -> Upscale:
         """What runs on each tile of an image that is run by this plan, or on the whole if there are no tiles."""
-        forward = partial(self._engine.forward, band_rows=plan.band_rows)
+        num_done = 0
+
+        def forward(x: Tensor) -> Tensor:
+            nonlocal num_done
+            out = self._engine.forward(
+                x, band_rows=plan.band_rows, report=lambda part: report((num_done + part) / plan.num_forwards)
+            )
+            num_done += 1
+            if progress is not None:
+                progress(num_done, plan.num_forwards)
+            return out
+
         upscale = padded(forward, multiple=self.config.window_size, scale=self.scale)
-        if progress is not None:
-            upscale = _reported(upscale, plan.num_forwards, progress)
         return self_ensemble(upscale) if self._self_ensemble else upscale
 
     def compute_in(self, dtype: torch.dtype) -> None:
@@ -269,16 +279,3 @@ class Upscaler:
             )
         if not x.is_floating_point():
             raise InputError(f"the input is {x.dtype}: convert it to float in [0, 1] first")
-
-
-def _reported(upscale: Upscale, total: int, progress: Progress) -> Upscale:
-    done = 0
-
-    def run(x: Tensor) -> Tensor:
-        nonlocal done
-        out = upscale(x)
-        done += 1
-        progress(done, total)
-        return out
-
-    return run

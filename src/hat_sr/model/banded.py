@@ -31,12 +31,17 @@ Rows = tuple[int, int]
 """Of a band: the first, and the one after the last."""
 
 
+Report = Callable[[float], None]
+"""Called with the part of the work that is done, above 0 up to 1; what it raises ends the work."""
+
+
 @torch.no_grad()
-def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int) -> Tensor:
+def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int, report: Report = lambda part: None) -> Tensor:
     """What `model(x_BCHW)` gives, up to rounding, made in bands of `num_rows` rows, a multiple of window_size.
 
     x_BCHW: as for `HAT.forward`, whose errors it raises; InputError for another number of rows. No gradients, and no
-    drop path: for a network in eval mode.
+    drop path: for a network in eval mode. report: called after each block and each band of the end, as if each block,
+    and the end, took equally long.
     """
     window_size = model.config.window_size
     if num_rows < window_size or num_rows % window_size:
@@ -51,23 +56,33 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int) -> Tensor:
     x = torch.empty_like(shallow, dtype=model.norm.weight.dtype)
     for band in bands:
         x[:, slice(*band)] = model.patch_embed.norm(shallow[:, slice(*band)].to(x.dtype))
+    num_blocks, num_done = sum(len(cast(RHAG, layer).residual_group.blocks) + 1 for layer in model.layers), 0
+
+    def after_block() -> None:
+        nonlocal num_done
+        num_done += 1
+        report(num_done / (num_blocks + 1))
+
     for layer in model.layers:
-        _group(cast(RHAG, layer), x, model, bands)
+        _group(cast(RHAG, layer), x, model, bands, after_block)
     out = x_BCHW.new_empty(*x_BCHW.shape[:2], *(side * model.config.upscale for side in x_BCHW.shape[2:]))
-    for band in bands:
+    for number, band in enumerate(bands, 1):
         _end(model, x, shallow, band, out)
+        report((num_blocks + number / len(bands)) / (num_blocks + 1))
     return out
 
 
-def _group(layer: RHAG, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> None:
-    """An RHAG; its result takes the place of its input."""
+def _group(layer: RHAG, x_BHWC: Tensor, model: HAT, bands: list[Rows], after_block: Callable[[], None]) -> None:
+    """An RHAG; its result takes the place of its input. Its OCAB and its convolution count as one block."""
     inner = x_BHWC.clone()
     for block in layer.residual_group.blocks:
         _hybrid_block(cast(HAB, block), inner, model, bands)
+        after_block()
     if layer.residual_group.overlap_attn is not None:
         inner = _overlapping_block(layer.residual_group.overlap_attn, inner, model, bands)
     for band in bands:
         x_BHWC[:, slice(*band)] += _convolved(layer.conv, inner, band, reach=1)
+    after_block()
 
 
 def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> None:

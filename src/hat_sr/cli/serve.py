@@ -1,0 +1,131 @@
+"""`hat-sr serve`."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hat_sr.cli.sizes import parse_bytes
+from hat_sr.errors import require
+from hat_sr.inference.device import Precision
+from hat_sr.model.zoo import AUTO
+from hat_sr.serve.settings import TOKEN_VARIABLE, Settings
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    models: Annotated[tuple[str, ...], Parameter(name=("--model", "-m"), negative="")] = (AUTO,),
+    folder: Path = Path("hat-sr-serve"),
+    token: str | None = None,
+    max_bytes: str = "64MiB",
+    max_pixels: int = Settings.max_pixels,
+    max_result_pixels: int = Settings.max_result_pixels,
+    direct_pixels: int = Settings.direct_pixels,
+    max_queue: int = Settings.max_queue,
+    max_seconds: float = Settings.max_seconds,
+    direct_seconds: float = Settings.direct_seconds,
+    file_seconds: float = Settings.file_seconds,
+    keep_seconds: float = Settings.keep_seconds,
+    memory: str | None = None,
+    precision: Precision = "auto",
+    device: str = "auto",
+    root_path: str = "",
+    page: bool = True,
+) -> int:
+    """Serve a page and an HTTP API that enlarge images, offline, until stopped.
+
+    The page is at /ui, the description of the API at /docs. Jobs outlive the process: the next start goes on.
+
+    Parameters
+    ----------
+    host
+        The address to listen at; 0.0.0.0 is every one that the machine has: give a token then.
+    port
+        The port to listen at.
+    models
+        A HAT to offer, by its name, file or hf:// name; may be given again, and the first is the default. auto is those
+        in the package, of which each image gets the one that suits it.
+    folder
+        Where the queue and the images lie; for one server at a time.
+    token
+        What every request must know. Better given in the environment variable HAT_SR_TOKEN, where other users of the
+        machine do not see it.
+    max_bytes
+        Size of a request, such as 64MiB.
+    max_pixels
+        Pixels of an image that comes.
+    max_result_pixels
+        Pixels of what the network makes of it; some 60 bytes of memory for each.
+    direct_pixels
+        Pixels of an image that POST /v1/upscale answers.
+    max_queue
+        Images that wait or are worked on.
+    max_seconds
+        Time for one image once it is its turn.
+    direct_seconds
+        Time for an answer of POST /v1/upscale, waiting included.
+    file_seconds
+        Time to read or write one image file.
+    keep_seconds
+        How long results are kept.
+    memory
+        How much to plan with, as for hat-sr upscale.
+    precision
+        auto, fp32, bf16 or fp16, as for hat-sr upscale.
+    device
+        auto, cpu, cuda, cuda:1, mps, xpu.
+    root_path
+        The path under which a reverse proxy shows all this, such as /hat.
+    page
+        Without it there is the API alone.
+    """
+    for module in ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", *(["gradio"] if page else [])):
+        require(module, extra="serve")
+    import uvicorn
+
+    from hat_sr.serve.application import application
+    from hat_sr.serve.service import Service
+
+    logging.getLogger("hat_sr").setLevel(logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    token = token or os.environ.get(TOKEN_VARIABLE)
+    settings = Settings(
+        folder=folder,
+        models=models,
+        token=token,
+        max_bytes=parse_bytes(max_bytes),
+        max_pixels=max_pixels,
+        max_result_pixels=max_result_pixels,
+        direct_pixels=direct_pixels,
+        max_queue=max_queue,
+        max_seconds=max_seconds,
+        direct_seconds=direct_seconds,
+        file_seconds=file_seconds,
+        keep_seconds=keep_seconds,
+        precision=precision,
+        device=device,
+        memory=None if memory is None else parse_bytes(memory),
+    )
+    if host not in _LOCAL and token is None:
+        logging.getLogger(__name__).warning(
+            "anybody who reaches %s can use this server: give --token or %s", host, TOKEN_VARIABLE
+        )
+    with Service(settings) as service:
+        config = uvicorn.Config(
+            application(service, page=page),
+            host=host,
+            port=port,
+            root_path=root_path,
+            log_level="info",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run()
+    return 0

@@ -1,0 +1,280 @@
+"""The HTTP API. Every error is `{"error": sentence}` with its status, and holds no path."""
+
+import asyncio
+import errno
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+
+from hat_sr import __version__
+from hat_sr.inference.sizing import scaled_size
+from hat_sr.serve.kinds import MEDIA_TYPES
+from hat_sr.serve.service import Service
+from hat_sr.serve.settings import RefusedError
+from hat_sr.serve.store import Job, State
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 0.03
+_SECONDS_BETWEEN_EVENTS = 0.3
+
+Picture = Annotated[UploadFile, File(description="An image file: JPEG, PNG, TIFF, WebP, BMP, EXR or GIF.")]
+Scale = Annotated[float | None, Form(description="Factor, from 1 to the network's. Default: the network's.")]
+Model = Annotated[str | None, Form(description="A name of /v1/models. Default: its first.")]
+Format = Annotated[str | None, Form(description="jpg, png, tif, webp, bmp or exr. Default: the file's.")]
+Quality = Annotated[int | None, Form(description="1 to 100, of JPEG (default 95) and WebP (default lossless).")]
+
+
+class Error(BaseModel):
+    """What is answered instead."""
+
+    error: str
+
+
+class JobView(BaseModel):
+    """A job as clients see it."""
+
+    id: str
+    state: State
+    progress: float = Field(description="The part that is done, 0 to 1.")
+    seconds_left: float | None = Field(description="Of a running job, as far as that can be said.")
+    place: int | None = Field(description="How many jobs come before it, of one that waits.")
+    model: str
+    scale: float
+    width: int
+    height: int
+    result_width: int
+    result_height: int
+    format: str
+    error: str | None = Field(description="Why there is no result.")
+    warnings: list[str] = Field(description="What was converted or lost.")
+
+
+class Network(BaseModel):
+    """A network on offer."""
+
+    name: str
+    scale: int | None = Field(description="The largest factor; none for auto, which takes the network that suits.")
+    default: bool
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application, for any ASGI server, without the page; to be guarded by `Guard`."""
+    app = FastAPIOffline(
+        redoc_url=None, title="hat-sr", version=__version__, description="Makes images larger and sharper with HAT."
+    )
+    app.exception_handler(RefusedError)(_refused)
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(OSError)(_system_error)
+    app.exception_handler(Exception)(_unexpected)
+    _add_pictures(app, service)
+    _add_jobs(app, service)
+    _add_status(app, service)
+    return app
+
+
+def _add_pictures(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/upscale",
+        summary="Enlarge a small picture; the answer is the picture",
+        response_class=FileResponse,
+        responses=_errors(413, 415, 422, 429, 504),
+    )
+    async def upscale(
+        request: Request,
+        file: Picture,
+        scale: Scale = None,
+        model: Model = None,
+        format: Format = None,  # noqa: A002 (the field's name)
+        quality: Quality = None,
+    ) -> FileResponse:
+        job = await run_in_threadpool(
+            service.submit, file.file, scale=scale, model=model, format=format, quality=quality, direct=True
+        )
+        deadline = time.monotonic() + service.settings.direct_seconds
+        while not service.job(job.id).is_finished:
+            if await request.is_disconnected():
+                service.store.cancel(job.id)
+            elif time.monotonic() > deadline:
+                service.store.cancel(job.id)
+                limit = f"{service.settings.direct_seconds:g} s"
+                raise RefusedError(504, f"it took longer than {limit}: send the picture to /v1/jobs instead")
+            else:
+                await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        return _file(service, job, BackgroundTask(service.store.remove, job.id))
+
+
+def _add_jobs(app: FastAPI, service: Service) -> None:
+    missing = _errors(404)
+
+    @app.post(
+        "/v1/jobs",
+        summary="Enlarge a picture of any size; the answer is a job",
+        status_code=202,
+        response_model=JobView,
+        responses=_errors(413, 415, 422, 429),
+    )
+    def add(
+        response: Response,
+        file: Picture,
+        scale: Scale = None,
+        model: Model = None,
+        format: Format = None,  # noqa: A002 (the field's name)
+        quality: Quality = None,
+    ) -> JobView:
+        job = service.submit(file.file, scale=scale, model=model, format=format, quality=quality)
+        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        return _view(service, job)
+
+    @app.get("/v1/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
+    def show(identity: str) -> JobView:
+        return _view(service, service.job(identity))
+
+    @app.get(
+        "/v1/jobs/{identity}/events",
+        summary="How far a job is, again and again until it is finished: server-sent events",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {}}}, **missing},
+    )
+    def events(identity: str) -> StreamingResponse:
+        service.job(identity)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is for nginx
+        return StreamingResponse(_events(service, identity), media_type="text/event-stream", headers=headers)
+
+    @app.get(
+        "/v1/jobs/{identity}/result",
+        summary="The picture that a job made",
+        response_class=FileResponse,
+        responses=_errors(404, 409, 410),
+    )
+    def result(identity: str) -> FileResponse:
+        return _file(service, service.job(identity))
+
+    @app.delete(
+        "/v1/jobs/{identity}",
+        summary="Cancel a job that is unfinished; forget one that is finished",
+        status_code=204,
+        responses=missing,
+    )
+    def delete(identity: str) -> None:
+        service.delete(identity)
+
+
+def _add_status(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models", summary="The networks on offer", response_model=list[Network])
+    def models() -> list[Network]:
+        networks = service.networks
+        return [
+            Network(name=name, scale=networks.scales.get(name), default=name == networks.default)
+            for name in networks.names
+        ]
+
+    @app.get("/healthz", summary="Whether the process answers", response_class=PlainTextResponse)
+    def healthy() -> str:
+        return "ok\n"
+
+    @app.get("/readyz", summary="Whether pictures are worked on", response_class=PlainTextResponse)
+    def ready() -> PlainTextResponse:
+        alive = service.worker.is_alive()
+        return PlainTextResponse("ok\n" if alive else "the worker has ended\n", 200 if alive else 503)
+
+    @app.get("/metrics", summary="Counters, for Prometheus", response_class=PlainTextResponse)
+    def metrics() -> PlainTextResponse:
+        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/", include_in_schema=False)
+    def home(request: Request) -> RedirectResponse:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/ui/")
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI page: these statuses come with an `Error`."""
+    return {status: {"model": Error} for status in statuses}
+
+
+def _view(service: Service, job: Job) -> JobView:
+    part, seconds_left = service.worker.progress(job.id) if job.state == "running" else (0.0, None)
+    waiting = service.store.unfinished() if job.state == "queued" else []
+    height, width = scaled_size(job.height, job.width, job.scale)
+    return JobView(
+        id=job.id,
+        state=job.state,
+        progress=1.0 if job.state == "done" else round(part, 4),
+        seconds_left=None if seconds_left is None else round(seconds_left, 1),
+        place=waiting.index(job.id) if job.id in waiting else None,
+        model=job.model,
+        scale=job.scale,
+        width=job.width,
+        height=job.height,
+        result_width=width,
+        result_height=height,
+        format=job.suffix.removeprefix("."),
+        error=job.error,
+        warnings=job.warnings.splitlines(),
+    )
+
+
+def _file(service: Service, job: Job, background: BackgroundTask | None = None) -> FileResponse:
+    path = service.result(job.id)
+    return FileResponse(
+        path,
+        media_type=MEDIA_TYPES[job.suffix],
+        filename=f"result_x{job.scale:g}{job.suffix}",
+        headers={"X-Model": job.model, "X-Content-Type-Options": "nosniff"},
+        background=background,
+    )
+
+
+async def _events(service: Service, identity: str) -> AsyncIterator[str]:
+    while True:
+        try:
+            view = _view(service, service.job(identity))
+        except RefusedError as refusal:  # it was forgotten meanwhile
+            yield f"event: gone\ndata: {Error(error=str(refusal)).model_dump_json()}\n\n"
+            return
+        unfinished = view.state in ("queued", "running")
+        yield f"event: {'progress' if unfinished else view.state}\ndata: {view.model_dump_json()}\n\n"
+        if not unfinished:
+            return
+        await asyncio.sleep(_SECONDS_BETWEEN_EVENTS)
+
+
+def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status, headers)
+
+
+def _refused(request: Request, error: RefusedError) -> JSONResponse:
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return _error(error.status, str(error), headers)
+
+
+def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    parts = [f"{'.'.join(str(name) for name in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
+    return _error(422, "; ".join(parts))
+
+
+def _system_error(request: Request, error: OSError) -> JSONResponse:
+    logger.error("a request failed", exc_info=error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _error(507, "the server's disk is full: try again later")
+    return _error(500, "something went wrong in the server: see its log")
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    return _error(500, "something went wrong in the server: see its log")

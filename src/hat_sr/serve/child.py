@@ -1,0 +1,157 @@
+"""The process that opens image files of strangers: `python -m hat_sr.serve.child SOCKET`, started by `sandbox`.
+
+It loads the image library once and then makes a copy of itself (fork) for every file, which has limits of its own for
+memory and time, does one task, answers with one line of JSON and ends. A file that makes a decoder crash, or take more
+than it may, ends that copy and nothing else. The answer holds no path.
+"""
+
+import json
+import logging
+import math
+import os
+import resource
+import shutil
+import signal
+import socketserver
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import OpenImageIO as oiio  # noqa: N813
+
+from hat_sr.errors import HatError
+from hat_sr.image.decode import read_header
+from hat_sr.image.io import read_image, write_image
+from hat_sr.serve.exchange import put_picture, take_picture
+
+_LARGEST_FILE = 8 << 30
+"""Bytes that a copy may write into one file."""
+
+
+def look(source: Path) -> dict[str, Any]:
+    """What the header says: height, width, channels, lossy."""
+    header = read_header(source)
+    return {"height": header.height, "width": header.width, "channels": header.channels, "lossy": header.lossy}
+
+
+def read(source: Path, folder: Path) -> dict[str, Any]:
+    """Decode an image file, and put the picture into the folder."""
+    put_picture(read_image(source), folder)
+    return {}
+
+
+def write(folder: Path, target: Path, quality: int | None) -> dict[str, Any]:
+    """Write the picture in the folder as an image file."""
+    write_image(target, take_picture(folder), quality=quality)
+    return {}
+
+
+def convert(source: Path, target: Path) -> dict[str, Any]:
+    """Write an image file as another kind."""
+    write_image(target, read_image(source))
+    return {}
+
+
+_TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {"look": look, "read": read, "write": write, "convert": convert}
+_PATHS = ("source", "target", "folder")
+
+
+class _Warnings(logging.Handler):
+    """Keeps what the image library's users are warned of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """One request, in a process of its own."""
+
+    def handle(self) -> None:
+        line = self.rfile.readline()
+        if not line:  # somebody looked whether this is there
+            return
+        request = json.loads(line)
+        _limit(seconds=request["seconds"], num_bytes=request["bytes"])
+        answer = json.dumps(_answer(request["task"], request["arguments"])).encode()
+        with suppress(BrokenPipeError):  # the server is gone
+            self.wfile.write(answer)
+
+
+def _answer(task: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    paths = {name: Path(value) for name, value in arguments.items() if name in _PATHS}
+    warnings = _Warnings()
+    logging.getLogger("hat_sr").addHandler(warnings)
+    try:
+        answer = _TASKS[task](**{**arguments, **paths})
+    except HatError as error:
+        return {"error": without_paths(str(error), paths)}
+    except MemoryError:
+        return {"error": "the file takes more memory than it may: make it smaller, or save it anew"}
+    except Exception as error:  # whatever a damaged file leads to
+        return {"error": f"the file cannot be read or written ({type(error).__name__})"}
+    return {**answer, "warnings": [without_paths(text, paths) for text in warnings.messages]}
+
+
+def without_paths(text: str, paths: Mapping[str, Path]) -> str:
+    """The sentence about a file, without where it lies."""
+    for path in sorted(map(str, paths.values()), key=len, reverse=True):
+        text = text.removeprefix(f"{path}: ").replace(path, "the file")
+    return text
+
+
+def _limit(*, seconds: float, num_bytes: int) -> None:
+    """So many bytes of memory more than now, and so much time; then the system ends this process."""
+    limits = {
+        resource.RLIMIT_CPU: math.ceil(seconds),
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: _LARGEST_FILE,
+    }
+    if sys.platform == "linux":  # elsewhere it is not enforced, or counted in another way
+        limits[resource.RLIMIT_AS] = _address_space() + num_bytes
+    for what, value in limits.items():
+        hard = resource.getrlimit(what)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (value, value))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
+    max_children = 8
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address, _Handler)
+        self._parent = os.getppid()
+
+    def service_actions(self) -> None:
+        """Between requests: end when the server that started this one is gone."""
+        super().service_actions()
+        if os.getppid() != self._parent:
+            shutil.rmtree(Path(str(self.server_address)).parent, ignore_errors=True)
+            os._exit(0)
+
+
+def main() -> None:
+    """Serve until the parent ends this."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the parent decides
+    oiio.attribute("threads", 1)
+    oiio.attribute(
+        "limits:imagesize_MB", 0
+    )  # who asks looks at the header first, and says more clearly what is too large
+    oiio.attribute("try_all_readers", 0)  # one decoder for each kind of file, not whichever takes it
+    _Server(sys.argv[1]).serve_forever(poll_interval=0.5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The networks on offer, of which one is in memory at a time."""
+
+import logging
+
+from hat_sr.errors import ConfigError
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.zoo import AUTO, bundled_for, bundled_names, label, load_model
+from hat_sr.serve.settings import RefusedError, Settings
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SCALE = 4
+"""What pictures are enlarged by if neither a scale nor a network is asked for, as by hat-sr upscale."""
+
+
+class Networks:
+    """Upscalers by name. For one thread at a time, but for what says otherwise.
+
+    Every network is loaded once, so that one that cannot be is noticed at the start. Raises as `load_model` and
+    `Upscaler`, and ConfigError if two have one name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        sources: list[str] = []
+        for source in settings.models:
+            sources += bundled_names() if source == AUTO else [source]
+        self.sources = {label(source): source for source in sources}
+        """By the names that clients use, which hide where files lie."""
+        if len(self.sources) < len(sources):
+            raise ConfigError(f"models {', '.join(sources)}: each needs another name, folder and suffix left aside")
+        self._name = ""
+        self._upscaler: Upscaler | None = None
+        self.scales: dict[str, int] = {name: self.upscaler(name).scale for name in self.sources}
+        self.default = AUTO if settings.models[0] == AUTO else label(settings.models[0])
+        self.upscaler(bundled_for(DEFAULT_SCALE) if self.default == AUTO else self.default)
+
+    @property
+    def names(self) -> list[str]:
+        """What a client may ask for, the default first; from any thread."""
+        others = [*([AUTO] if AUTO in self._settings.models else []), *self.sources]
+        return [self.default, *(name for name in others if name != self.default)]
+
+    def choose(self, name: str | None, scale: float | None, *, lossy: bool) -> tuple[str, float]:
+        """The name of the network for a picture, and the factor; from any thread.
+
+        Raises RefusedError (422) for a name that is not on offer, or a factor that the network does not reach at once.
+        """
+        name = name or self.default
+        if name not in self.names:
+            raise RefusedError(422, f"model {name!r} is not on offer: {', '.join(self.names)} are")
+        if name == AUTO:
+            name = bundled_for(DEFAULT_SCALE if scale is None else scale, lossy=lossy)
+        largest = self.scales[name]
+        scale = largest if scale is None else scale
+        if not 1 <= scale <= largest:
+            raise RefusedError(422, f"scale {scale:g} is not between 1 and {largest}, which {name} enlarges by")
+        return name, float(scale)
+
+    def upscaler(self, name: str) -> Upscaler:
+        """The network of that name, loaded if another was in memory."""
+        if self._upscaler is None or name != self._name:
+            self._upscaler = None  # so that there are never two
+            model, settings = load_model(self.sources[name]), self._settings
+            self._upscaler = Upscaler(
+                model, precision=settings.precision, device=settings.device, memory=settings.memory
+            )
+            self._name = name
+            logger.info("%s is loaded", name)
+        return self._upscaler

@@ -1,0 +1,122 @@
+"""Image files read and written by child processes with limits: this process never runs a decoder on an upload."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hat_sr.errors import ConfigError, HatError
+from hat_sr.serve.settings import TOKEN_VARIABLE, RefusedError
+
+_BASE_BYTES = 512 << 20
+_BYTES_PER_PIXEL = 96
+"""Memory of a child: what four float channels take, six times over."""
+_STARTING_SECONDS = 300
+"""Some two are usual."""
+
+
+class BadFileError(HatError):
+    """An image file that cannot be read or written; the sentence says why."""
+
+
+class Sandbox:
+    """Starts `hat_sr.serve.child` and asks it to do things; starts it anew if it is gone.
+
+    seconds: how long one task may take. Methods may be called from several threads. They raise BadFileError for a file
+    that cannot be read, that crashed its reader or took more memory than it may, RefusedError (504) if it took longer.
+    Raises ConfigError where processes cannot be copied (Windows).
+    """
+
+    def __init__(self, *, seconds: float) -> None:
+        if not hasattr(os, "fork") or not hasattr(socket, "AF_UNIX"):
+            raise ConfigError("a server reads files in copies of a process, which this system cannot make: use Linux")
+        self._seconds = seconds
+        self._folder = Path(tempfile.mkdtemp(prefix="hat-sr-"))  # which nobody else may enter
+        self._socket = self._folder / "socket"
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start_if_gone()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process and delete its folder."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def look(self, source: Path) -> dict[str, Any]:
+        """height, width, channels and lossy, by the file's header."""
+        return self._ask("look", {"source": source}, num_pixels=0)
+
+    def read(self, source: Path, folder: Path, *, num_pixels: int) -> list[str]:
+        """Decode a file of so many pixels and put the picture into the folder; returns what is to be warned of."""
+        return self._warnings("read", {"source": source, "folder": folder}, num_pixels)
+
+    def write(self, folder: Path, target: Path, *, num_pixels: int, quality: int | None) -> list[str]:
+        """Write the picture in the folder as an image file; returns what is to be warned of."""
+        return self._warnings("write", {"folder": folder, "target": target, "quality": quality}, num_pixels)
+
+    def convert(self, source: Path, target: Path, *, num_pixels: int) -> list[str]:
+        """Write an image file as another kind; returns what is to be warned of."""
+        return self._warnings("convert", {"source": source, "target": target}, num_pixels)
+
+    def _warnings(self, task: str, arguments: dict[str, Any], num_pixels: int) -> list[str]:
+        return [str(text) for text in self._ask(task, arguments, num_pixels=num_pixels)["warnings"]]
+
+    def _ask(self, task: str, arguments: dict[str, Any], *, num_pixels: int) -> dict[str, Any]:
+        request = {
+            "task": task,
+            "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
+            "seconds": self._seconds,
+            "bytes": _BASE_BYTES + _BYTES_PER_PIXEL * num_pixels,
+        }
+        self._start_if_gone()
+        since = time.monotonic()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self._socket))
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            text = connection.makefile("rb").read()  # the copy ends at its time limit, and this with it
+        if text:
+            answer: dict[str, Any] = json.loads(text)
+            if "error" in answer:
+                raise BadFileError(str(answer["error"]))
+            return answer
+        if time.monotonic() - since >= self._seconds:
+            raise RefusedError(504, f"the file took longer than {self._seconds:g} s to read or write: make it smaller")
+        raise BadFileError("reading or writing the file crashed or took too much memory: save it anew and try again")
+
+    def _start_if_gone(self) -> None:
+        with self._lock:
+            if self._process is not None and self._process.poll() is None:
+                return
+            self._socket.unlink(missing_ok=True)
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            environment.pop(TOKEN_VARIABLE, None)
+            command = [sys.executable, "-m", "hat_sr.serve.child", str(self._socket)]
+            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+            deadline = time.monotonic() + _STARTING_SECONDS
+            while not self._is_there():
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RefusedError(503, "the process that reads image files does not start: see the server's log")
+                time.sleep(0.02)
+
+    def _is_there(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            return connection.connect_ex(str(self._socket)) == 0

@@ -1,0 +1,134 @@
+"""Kill the server with -9 at random moments while jobs come in, start it again each time, and look for every job.
+
+python tests/robustness/kill_serve.py --kills 50
+"""
+
+import argparse
+import random
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from robustness.server import Server, write_picture
+
+NUM_PICTURES = 5
+SIDE = 24
+MOST_IN_QUEUE = 8
+PATIENCE = 300
+"""Seconds for an answer: other programs may keep the machine busy."""
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    accepted: dict[str, int] = field(default_factory=dict)
+    """Which picture each job is of that the server said it has."""
+    unanswered: int = 0
+    """Requests that got no answer, since it was killed."""
+    lost: int = 0
+    wrong: int = 0
+    """Jobs whose result is not that of an undisturbed run."""
+    double: int = 0
+    """Jobs that nobody asked for: more than the accepted and the unanswered ones."""
+    left: list[str] = field(default_factory=list)
+    """Files that belong to no job, or are half written."""
+    while_running: int = 0
+    """Kills at which a job was being worked on."""
+
+    @property
+    def good(self) -> bool:
+        """Nothing lost, nothing wrong, nothing left."""
+        return bool(self.accepted) and not (self.lost or self.wrong or self.double or self.left)
+
+
+def send(client: httpx.Client, server: Server, pictures: list[bytes], outcome: Outcome, number: int) -> None:
+    """One job."""
+    try:
+        answer = client.post(f"{server.address}/v1/jobs", files={"file": pictures[number]})
+    except httpx.TransportError:
+        outcome.unanswered += 1
+        return
+    if answer.status_code == 202:
+        outcome.accepted[answer.json()["id"]] = number
+
+
+def rows(server: Server) -> list[tuple[str, str]]:
+    """Id and state of all jobs, read beside the server."""
+    with sqlite3.connect(server.folder / "queue/jobs.sqlite") as database:
+        found = database.execute("SELECT id, state FROM jobs").fetchall()
+    database.close()
+    return found
+
+
+def until_done(client: httpx.Client, server: Server) -> Iterator[tuple[str, str]]:
+    """Wait for all jobs, and give their ids and states."""
+    while any(state in ("queued", "running") for _, state in rows(server)):
+        time.sleep(0.05)
+    return iter(rows(server))
+
+
+def try_it(folder: Path, *, kills: int, seed: int) -> Outcome:
+    """Kill it so often, and compare with an undisturbed run."""
+    generator, outcome = random.Random(seed), Outcome()
+    pictures = [write_picture(folder / f"{n}.png", height=SIDE, width=SIDE, seed=n) for n in range(NUM_PICTURES)]
+    server = Server(folder, "--max-queue", str(MOST_IN_QUEUE), "--keep-seconds", "100000")
+    with httpx.Client(timeout=PATIENCE) as client:
+        server.start()
+        expected = [client.post(f"{server.address}/v1/upscale", files={"file": data}).content for data in pictures]
+        for number in range(kills):
+            until = time.monotonic() + generator.random() * 1.5
+            while time.monotonic() < until:
+                send(client, server, pictures, outcome, generator.randrange(NUM_PICTURES))
+            server.kill()
+            outcome.while_running += any(state == "running" for _, state in rows(server))
+            if number % 5 == 4:  # in the middle of a start, too
+                server.start(ready=False)
+                time.sleep(generator.random() * 5)
+                server.kill()
+            server.start()
+        states = dict(until_done(client, server))
+        for identity, number in outcome.accepted.items():
+            if states.get(identity) != "done":
+                outcome.lost += 1
+                continue
+            result = client.get(f"{server.address}/v1/jobs/{identity}/result").content
+            outcome.wrong += result != expected[number]
+        outcome.double = max(0, len(states) - len(outcome.accepted) - outcome.unanswered)
+    server.stop()
+    files = folder / "queue/files"
+    outcome.left = [path.name for path in files.iterdir() if path.name not in states]
+    for identity in states:
+        with suppress(FileNotFoundError):
+            names = {path.name for path in (files / identity).iterdir()}
+            outcome.left += [f"{identity}/{name}" for name in names - {"source.png", "result.png"}]
+    return outcome
+
+
+def main() -> None:
+    """Print the outcome; exit 1 if anything was lost, wrong or left."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = try_it(Path(folder), kills=options.kills, seed=options.seed)
+    of_pictures = dict(sorted(Counter(outcome.accepted.values()).items()))
+    print(f"{options.kills} kills, {outcome.while_running} of them while a job was worked on")
+    print(f"{len(outcome.accepted)} jobs accepted, of pictures {of_pictures}; {outcome.unanswered} requests unanswered")
+    print(f"lost {outcome.lost}, wrong {outcome.wrong}, double {outcome.double}, left over {outcome.left}")
+    sys.exit(not outcome.good)
+
+
+if __name__ == "__main__":
+    main()

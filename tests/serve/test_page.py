@@ -1,0 +1,250 @@
+"""The page in a browser, as a person uses it."""
+
+import asyncio
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from hat_sr.serve.application import application
+from hat_sr.serve.service import Service
+from serve.serving import Held, picture, settings
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 30_000
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),  # Gradio's, and the next
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: apt-get install chromium"),
+]
+
+
+async def made(service):
+    """The application, made in a loop: else Gradio makes loops that it does not close."""
+    return application(service, page=True)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, kept_sandbox):
+    """A server at a free port, and where it is."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hat_sr.serve.service.Sandbox", lambda seconds: kept_sandbox)
+        with Service(settings(tmp_path_factory.mktemp("server"), max_bytes=10**6)) as service:
+            listening = socket.create_server(("127.0.0.1", 0))
+            config = uvicorn.Config(asyncio.run(made(service)), log_level="warning", timeout_graceful_shutdown=1)
+            running = uvicorn.Server(config)
+            thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+            thread.start()
+            yield service, f"http://127.0.0.1:{listening.getsockname()[1]}"
+            running.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(server, browser):
+    """The page, open; afterwards nothing has gone wrong in it, and no other host was asked."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "response",
+        lambda answer: wrong.append(answer.url) if answer.status >= 400 and "/v1/" not in answer.url else None,
+    )
+    page.on("request", lambda asked: None if asked.url.startswith(server[1]) else wrong.append(asked.url))
+    page.goto(f"{server[1]}/ui/")
+    page.wait_for_selector("#start")
+    yield page
+    page.close()
+    assert [text for text in wrong if not text.startswith(("data:", "blob:"))] == []
+
+
+def choose(page, data, name="photo.png"):
+    page.set_input_files("#picture input[type=file]", {"name": name, "mimeType": "image/png", "buffer": data})
+    page.wait_for_selector(f"#picture output:has-text('{name}, ')")
+
+
+def test_from_a_picture_to_the_download(server, page, monkeypatch):
+    held = Held(monkeypatch)
+    choose(page, picture(height=20, width=30))
+    page.click("#start")
+    bar = page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
+    assert bar.get_attribute("aria-label") == "Progress"
+    assert "left" in page.inner_text("#state")
+    held.go.set()
+    page.wait_for_selector("#slider img.after")
+    assert "30×20 → 60×40 pixels" in page.inner_text("#state")
+    sizes = "[...document.querySelectorAll('#slider img')].map(async i => (await i.decode(), [i.naturalWidth, i.alt]))"
+    assert page.evaluate(f"Promise.all({sizes})") == [[30, "The image as it came"], [60, "The image enlarged"]]
+    with page.expect_download() as download:
+        page.click("#state a.download")
+    assert download.value.suggested_filename == "result_x2.png"
+    (job,) = server[0].store._run("SELECT id FROM jobs WHERE state = 'done'")
+    assert Path(download.value.path()).read_bytes() == server[0].result(job["id"]).read_bytes()
+
+
+def test_the_line_between_before_and_after(page):
+    choose(page, picture(height=20, width=30))
+    page.click("#start")
+    page.wait_for_selector("#slider img.after")
+    at = "document.querySelector('.compare').style.getPropertyValue('--at')"
+    page.focus("#slider input[type=range]")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(at) == "51%"
+    frame = page.locator("#slider .frame").bounding_box()
+    page.mouse.move(frame["x"] + frame["width"] * 0.5, frame["y"] + frame["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + frame["width"] * 0.25, frame["y"] + frame["height"] / 2)
+    page.mouse.up()
+    assert page.evaluate(at) == "25%"
+    page.check("#slider input[type=checkbox]")
+    assert page.locator("#slider img.after").bounding_box()["width"] == 60
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"no image at all", "The file is no image of a kind that is taken here"),
+        (picture()[:-30], "Damaged or cut short"),
+    ],
+)
+def test_a_bad_file(page, data, words):
+    choose(page, data)
+    page.click("#start")
+    message = page.wait_for_selector("#state [role=alert]")
+    assert words in message.inner_text()
+    assert page.is_enabled("#start")
+    choose_again(page)
+
+
+def choose_again(page):
+    choose(page, picture())
+    page.click("#start")
+    page.wait_for_selector("#state a.download")
+
+
+def test_cancel_frees_the_worker(server, page, monkeypatch):
+    with monkeypatch.context() as patched:
+        held = Held(patched)
+        choose(page, picture())
+        page.click("#start")
+        page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
+        page.click("#stop")
+        page.wait_for_selector("#state [role=alert]:has-text('Cancelled')")
+        assert server[0].store.unfinished() == []
+        held.go.set()
+    choose_again(page)
+
+
+def test_leaving_the_page_cancels(server, browser, monkeypatch):
+    with monkeypatch.context() as patched:
+        held = Held(patched)
+        page = browser.new_page()
+        page.goto(f"{server[1]}/ui/")
+        page.wait_for_selector("#start")
+        choose(page, picture())
+        page.click("#start")
+        page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
+        page.close()
+        while server[0].store.unfinished():
+            pass
+        held.go.set()
+
+
+def test_a_phone_and_keys_alone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.keyboard.press("Tab")
+    choose(page, picture())
+    for key in range(30):
+        assert key < 29, "the button is out of reach"
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "start":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#slider img.after")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+BY_HAND = """([bytes, kind]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], kind + ".png", { type: "image/png" }));
+  const event = kind == "paste"
+    ? new ClipboardEvent(kind, { clipboardData: data, bubbles: true })
+    : new DragEvent(kind, { dataTransfer: data, bubbles: true });
+  document.querySelector("#picture label").dispatchEvent(event);
+}"""
+
+
+def test_paste_and_drop(page):
+    for kind in ("paste", "drop"):  # the second in place of the first
+        page.evaluate(BY_HAND, [list(picture()), kind])
+        page.wait_for_selector(f"#picture output:has-text('{kind}.png, ')")
+    page.click("#start")
+    page.wait_for_selector("#state a.download")
+
+
+def test_nothing_chosen(page):
+    page.click("#start")
+    page.wait_for_selector("#state [role=alert]:has-text('Choose an image first.')")
+
+
+def test_names_of_clients_are_not_names_of_files(server, page):
+    choose(page, picture(), name="theirs.png")
+    page.click("#start")
+    page.wait_for_selector("#state a.download")
+    folder = server[0].settings.folder
+    assert list(folder.rglob("source.png"))
+    assert not [path for path in folder.rglob("*") if "theirs" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/ui/gradio_api/upload"),
+        ("GET", "/ui/gradio_api/file=/etc/hostname"),
+        ("GET", "/ui/gradio_api/proxy=http://127.0.0.1:1/"),
+        ("POST", "/ui/gradio_api/call/follow"),
+        ("POST", "/ui/gradio_api/run/follow"),
+    ],
+)
+def test_gradio_deals_with_no_files(server, method, path):
+    answer = httpx.request(method, server[1] + path, files={"files": b"x"} if method == "POST" else None)
+    assert (answer.status_code, answer.json()) == (404, {"error": "the page has no such address"})
+
+
+def test_a_file_named_by_a_client_is_not_opened(server, tmp_path):
+    (tmp_path / "secret.png").write_bytes(picture())
+    service, address = server
+    file = {"path": str(tmp_path / "secret.png"), "meta": {"_type": "gradio.FileData"}}
+    for sent in (file, str(tmp_path / "secret.png")):
+        body = {"data": [sent, "tiny", 2, "as the image"], "fn_index": 0, "session_hash": "abc"}
+        assert httpx.post(f"{address}/ui/gradio_api/queue/join", json=body).status_code == 200
+        with httpx.stream("GET", f"{address}/ui/gradio_api/queue/data?session_hash=abc", timeout=60) as events:
+            text = "".join(events.iter_text())
+        assert "process_completed" in text
+        assert "secret" not in text
+    assert service.store.unfinished() == []
+    assert not [path for path in service.settings.folder.rglob("*") if "secret" in path.name]

@@ -1,0 +1,206 @@
+"""Files of strangers: each test is one that a decoder must not survive, or a server must."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hat_sr.errors import ImageError
+from hat_sr.image.io import read_image
+from hat_sr.image.pixels import Image, Metadata
+from hat_sr.serve.child import without_paths
+from hat_sr.serve.exchange import put_picture, take_picture
+from hat_sr.serve.sandbox import BadFileError, Sandbox
+from hat_sr.serve.settings import RefusedError
+from serve.serving import picture, serving, upload
+
+# What a decoder could do that is out of order, as tasks of the child: it is started with these instead of its own.
+ILL = """
+import os, signal, sys, time
+from hat_sr.serve import child
+
+def crash(source):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def eat(source):
+    return {"warnings": [], "length": len(bytearray(3 << 30))}
+
+def eat_outside_python(source):
+    import ctypes
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    if libc.malloc(ctypes.c_size_t(3 << 30)) is None:
+        os.abort()
+    return {}
+
+def sleep(source):
+    time.sleep(60)
+
+def spin(source):
+    while True:
+        pass
+
+def lie(source):
+    raise ValueError(f"{source} and a secret")
+
+def fill(source):
+    source.write_bytes(bytes(2 << 20))
+    return {}
+
+child._LARGEST_FILE = 1 << 20
+child._TASKS = {**child._TASKS, "look": globals()[os.environ["ILL"]]}
+child.main()
+"""
+
+
+@pytest.fixture
+def ill(tmp_path, monkeypatch):
+    """A sandbox whose decoder does that."""
+    made = []
+
+    def make(how, seconds=20):
+        script = tmp_path / "ill.py"
+        script.write_text(ILL)
+        monkeypatch.setenv("ILL", how)
+        started = subprocess.Popen
+
+        def start(command, **options):
+            return started([sys.executable, str(script), command[-1]], **options)
+
+        monkeypatch.setattr("hat_sr.serve.sandbox.subprocess.Popen", start)
+        made.append(Sandbox(seconds=seconds))
+        return made[-1]
+
+    yield make
+    for sandbox in made:
+        sandbox.close()
+
+
+@pytest.mark.parametrize("how", ["crash", "eat_outside_python", "fill"])
+def test_a_crash_is_one_sentence(tmp_path, ill, how):
+    sandbox = ill(how)
+    (tmp_path / "a.png").write_bytes(data := picture())
+    for _ in range(2):
+        with pytest.raises(BadFileError, match=r"crashed or took too much memory|\(OSError\)"):
+            sandbox.look(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(data)
+    assert sandbox.read(tmp_path / "a.png", tmp_path, num_pixels=108) == []  # others go on
+    assert (take_picture(tmp_path).height, take_picture(tmp_path).width) == (9, 12)
+
+
+def test_memory_is_limited(tmp_path, ill):
+    with pytest.raises(BadFileError, match="more memory than it may"):
+        ill("eat").look(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["sleep", "spin"])
+def test_time_is_limited(tmp_path, ill, how):
+    with pytest.raises(RefusedError, match=r"longer than 0\.5 s") as refused:
+        ill(how, seconds=0.5).look(tmp_path)
+    assert refused.value.status == 504
+
+
+def test_an_unknown_error_tells_nothing(tmp_path, ill):
+    with pytest.raises(BadFileError, match=r"^the file cannot be read or written \(ValueError\)$"):
+        ill("lie").look(tmp_path)
+
+
+def test_a_decoder_that_crashes_costs_one_job(tmp_path, ill, monkeypatch):
+    sandbox = ill("crash")
+    monkeypatch.setattr("hat_sr.serve.service.Sandbox", lambda seconds: sandbox)
+    with serving(tmp_path) as (service, client):
+        answer = client.post("/v1/jobs", files=upload(picture()))
+        assert (answer.status_code, service.worker.is_alive()) == (422, True)
+        assert "crashed" in answer.json()["error"]
+        monkeypatch.setattr(sandbox, "look", lambda _: {"height": 9, "width": 12, "channels": 3, "lossy": False})
+        assert client.post("/v1/upscale", files=upload(picture())).status_code == 200
+
+
+def test_the_template_is_started_anew(tmp_path):
+    (tmp_path / "a.png").write_bytes(picture())
+    with Sandbox(seconds=20) as sandbox:
+        os.kill(sandbox._process.pid, signal.SIGKILL)
+        sandbox._process.wait()
+        assert sandbox.look(tmp_path / "a.png")["width"] == 12
+
+
+def test_the_template_ends_with_its_server(tmp_path):
+    code = """
+import os, sys
+from hat_sr.serve.sandbox import Sandbox
+sandbox = Sandbox(seconds=20)
+print(sandbox._process.pid, sandbox._folder, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    pid, folder = done.stdout.split()
+    for _ in range(1000):
+        if not Path(folder).exists() and not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it is still there")
+
+
+def test_one_decoder_for_each_kind(tmp_path, kept_sandbox):
+    (tmp_path / "a.jpg").write_bytes(picture(".png"))
+    with pytest.raises(BadFileError, match="not a JPEG file"):
+        kept_sandbox.look(tmp_path / "a.jpg")
+
+
+def test_the_token_is_not_handed_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("HAT_SR_TOKEN", "secret")
+    with Sandbox(seconds=20) as sandbox:
+        environment = Path(f"/proc/{sandbox._process.pid}/environ").read_bytes()
+    assert b"secret" not in environment
+
+
+def test_warnings_come_back(tmp_path, kept_sandbox):
+    put_picture(read_image_of(picture(channels=4), tmp_path), tmp_path)
+    warnings = kept_sandbox.write(tmp_path, tmp_path / "b.jpg", num_pixels=108, quality=None)
+    assert warnings == ["transparency is laid on white"]
+
+
+def read_image_of(data, folder):
+    (folder / "picture.png").write_bytes(data)
+    return read_image(folder / "picture.png")
+
+
+def test_no_path_is_left_in_a_sentence():
+    paths = {"folder": Path("/q/files/1"), "source": Path("/q/files/1/source.png")}
+    assert without_paths("/q/files/1/source.png: damaged", paths) == "damaged"
+    assert without_paths('cannot open "/q/files/1/source.png"', paths) == 'cannot open "the file"'
+    assert without_paths("no room in /q/files/1", paths) == "no room in the file"
+
+
+def test_a_picture_goes_through_files_unchanged(tmp_path):
+    attributes = (("XResolution", "float", 300.0), ("a", "int[2]", (1, 2)), ("b", "string", "ü\udce4"))
+    metadata = Metadata(icc=b"\0profile", exif=None, xmp=b"<x/>", attributes=attributes, lossy=True)
+    image = Image(np.arange(24, dtype=np.float16).reshape(2, 3, 4), linear=True, metadata=metadata)
+    put_picture(image, tmp_path)
+    back = take_picture(tmp_path)
+    assert (back.pixels == image.pixels).all()
+    assert (back.pixels.dtype, back.linear, back.metadata) == (image.pixels.dtype, True, metadata)
+
+
+@pytest.mark.parametrize("what", ["pixels", "rest"])
+def test_what_a_hostile_child_leaves_is_not_run(tmp_path, what):
+    put_picture(Image(np.zeros((2, 3, 3), np.uint8)), tmp_path)
+
+    class Payload:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "owned"),))
+
+    if what == "pixels":
+        (tmp_path / "pixels.npy").write_bytes(pickle.dumps(Payload()))
+    else:
+        (tmp_path / "picture.json").write_text(json.dumps({"linear": 1}))
+    with pytest.raises(ImageError, match="damaged"):
+        take_picture(tmp_path)
+    assert not (tmp_path / "owned").exists()
