@@ -147,8 +147,9 @@ def count_multiply_adds(recipe: Recipe) -> int:
     """
     if recipe.model is not None:
         return multiply_adds(recipe.model, COST_SIZE, COST_SIZE)
+    network = build_network(replace(recipe, start_from=None)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        build_network(replace(recipe, start_from=None)).eval()(torch.zeros(1, 3, COST_SIZE, COST_SIZE))
+        network(torch.zeros(1, 3, COST_SIZE, COST_SIZE))
     return int(counter.get_total_flops()) // 2
 
 
