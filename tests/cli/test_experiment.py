@@ -8,7 +8,9 @@ from hat_sr.experiment.config import experiment_names
 def test_tables_plot_and_page(tmp_path, monkeypatch, capsys):
     root = make_data(tmp_path)
     page = root / "page.md"
-    page.write_text("".join(f"<!-- experiment small: {name} -->\n<!-- end -->\n" for name in ("width", "start", "notes")))
+    page.write_text(
+        "".join(f"<!-- experiment small: {name} -->\n<!-- end -->\n" for name in ("width", "start", "notes"))
+    )
     words = ("experiment", write_experiment(root), "--data", root, "--benchmarks", root / "benchmarks")
     words += ("-o", root / "runs", "--page", page, "--optim.total-steps", 1)
     assert run(monkeypatch, *words) == 0

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from experiment.small import write_experiment
 from hat_sr.errors import ConfigError
 from hat_sr.experiment.config import experiment_names, load_experiment, merged
 from hat_sr.experiment.tasks import check_tasks
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.train.recipe import load_recipe
-from experiment.small import write_experiment
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -33,9 +33,7 @@ def test_those_in_the_package(name, scale_up):
 
 @pytest.mark.parametrize("name", ["ablations", "pretraining"])
 def test_small_networks_are_small(name):
-    sizes = [
-        sum(weight.numel() for weight in HAT(arm.recipe.model).parameters()) for arm in load_experiment(name).arms
-    ]
+    sizes = [sum(weight.numel() for weight in HAT(arm.recipe.model).parameters()) for arm in load_experiment(name).arms]
     assert max(sizes) <= 120_000
 
 
@@ -44,9 +42,7 @@ def test_arms_are_trained_for_equally_long():
     for experiment in (ablations, networks):
         assert len({arm.recipe.optim for arm in experiment.arms}) == 1
         assert len({arm.recipe.data for arm in experiment.arms}) == 1
-    steps = {
-        arm.name: sum(one.recipe.optim.total_steps for one in pretraining.chain(arm)) for arm in pretraining.arms
-    }
+    steps = {arm.name: sum(one.recipe.optim.total_steps for one in pretraining.chain(arm)) for arm in pretraining.arms}
     assert steps["scratch"] == steps["same-task"] == steps["many-tasks"] == steps["full-rate"] > steps["quarter"]
     assert 4 * steps["large-quarter"] == steps["large"]
 

@@ -12,7 +12,8 @@ from hat_sr.experiment.config import load_experiment
 from hat_sr.experiment.run import Result, count_multiply_adds, describe_all, results, run
 from hat_sr.model.cost import multiply_adds
 from hat_sr.train.config import NetworkConfig
-from train.small import small_recipe
+from train.small import photo, save_png, small_recipe
+from train.test_recipes_run import SHRUNK
 
 
 def _load(root, *overrides, scale_up=False):
@@ -20,7 +21,7 @@ def _load(root, *overrides, scale_up=False):
     return load_experiment(str(write_experiment(root)), (*where, *overrides), scale_up=scale_up)
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     pass
 
 
@@ -33,9 +34,7 @@ def done(tmp_path_factory):
 
 
 def _weights(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("weights.safetensors"))
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("weights.safetensors"))}
 
 
 def test_every_arm_with_every_seed(done):
@@ -67,13 +66,13 @@ def test_stopped_anywhere_it_goes_on_to_the_same_weights(done, tmp_path):
     def stop_once(title, step, record):
         titles.append((title, step))
         if step == 3 and titles.count((title, step)) == 1:  # between two saved states
-            raise _Stop
+            raise _StopError
 
     experiment = _load(root)
     for _ in range(5):
         try:
             run(experiment, root / "runs", root / "benchmarks", on_progress=stop_once)
-        except _Stop:
+        except _StopError:
             continue
     assert titles.count(("plain, seed 1", 3)) == 2 and titles.count(("plain, seed 1", 4)) == 1
     whole, parts = _weights(done / "runs"), _weights(root / "runs")
@@ -102,7 +101,7 @@ def test_a_missing_set_is_told_before_training(tmp_path):
     root = make_data(tmp_path)
     for file in (root / "benchmarks/other").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match="no images in .*other"):
+    with pytest.raises(DataError, match=r"no images in .*other"):
         run(_load(root), root / "runs", root / "benchmarks")
     assert not (root / "runs").exists()
 
@@ -118,7 +117,24 @@ def test_a_dry_run_says_what_and_writes_nothing(tmp_path, scale_up):
         *(f"start (seed 0, task {number} of 3, whose steps take turns)" for number in (1, 2, 3)),
         "tuned (seed 0, after start)",
     ]
-    assert sum(f"steps      {6 if scale_up else 4}," in line for line in lines) == (5 if scale_up else 5)
+    assert sum(f"steps      {6 if scale_up else 4}," in line for line in lines) == 5
+
+
+@pytest.mark.parametrize("name", ["ablations", "pretraining"])
+def test_a_dry_run_of_what_a_lab_would_start(name, tmp_path):
+    """The published settings on folders that are named like the published data, the network shrunk by overrides."""
+    root = make_data(tmp_path)
+    for place in ("DF2K", "ImageNet/train/n01440764"):
+        save_png(root / place / "a.png", photo(80, 96))
+    shrunk = SHRUNK | {"--model.window-size": 8}  # of which 0.75 is even
+    words = [str(word) for pair in shrunk.items() for word in pair if pair[0] != "--optim.total-steps"]
+    experiment = load_experiment(name, (*words, "--data.root", str(root)), scale_up=True)
+    lines = describe_all(experiment, root / "runs")
+    assert not (root / "runs").exists()
+    steps = {line for line in lines if line.startswith("steps")}
+    total = {arm.recipe.optim.total_steps for arm in experiment.arms}
+    assert steps == {f"steps      {number:,}, which is {2 * number:,} patches" for number in total}
+    assert min(total) >= 200_000
 
 
 def test_multiply_adds_of_ours_and_of_others(tmp_path):

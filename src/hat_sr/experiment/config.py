@@ -177,7 +177,9 @@ def _check(experiment: Experiment, path: Path) -> None:
         if arm.name in done:
             raise ConfigError(f"{path} has two arms {arm.name!r}: give each a name of its own")
         if arm.after is not None and (arm.after not in done or not set(arm.seeds) <= set(done[arm.after].seeds)):
-            raise ConfigError(f"arm {arm.name!r} in {path} is after {arm.after!r}: that must stand above, with its seeds")
+            raise ConfigError(
+                f"arm {arm.name!r} in {path} is after {arm.after!r}: that must stand above, with its seeds"
+            )
         if arm.tasks and arm.tasks[0] != arm.recipe:
             raise ConfigError(f"the first of arms.tasks of {arm.name!r} in {path} must be empty: the arm's own recipe")
         done[arm.name] = arm

@@ -1,6 +1,5 @@
 """What the runs of an experiment wrote, as tables, as a plot, and in a page between marks."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -140,11 +139,11 @@ def write_page(experiment: Experiment, results: Results, page: Path) -> None:
     content = {group.name: table(experiment, group, results) for group in experiment.groups}
     content["notes"] = notes(experiment, results)
     for name, mark in marks(experiment).items():
-        pattern = re.compile(f"{re.escape(mark)}\n.*?{END}", re.DOTALL)
-        if len(pattern.findall(text)) != 1:
+        before, found, rest = text.partition(f"{mark}\n")
+        _, ended, behind = rest.partition(END)
+        if not found or not ended or mark in rest:
             raise ConfigError(f"{page} needs the lines {mark} and {END}, once, for the tables to be put between")
-        filled = f"{mark}\n\n{content[name]}\n\n{END}"
-        text = pattern.sub(lambda _, filled=filled: filled, text)
+        text = f"{before}{mark}\n\n{content[name]}\n\n{END}{behind}"
     pictures = page.parent / "pictures"
     pictures.mkdir(exist_ok=True)
     draw(experiment, results, pictures / f"experiment-{experiment.name}.png")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hat_sr.errors import ConfigError, DataError
+from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.experiment.config import Arm, Experiment
@@ -17,6 +17,7 @@ from hat_sr.experiment.tasks import check_tasks, train_tasks
 from hat_sr.files import replacing
 from hat_sr.inference.pad import padded
 from hat_sr.model.cost import multiply_adds
+from hat_sr.model.official import unwrap
 from hat_sr.model.storage import read_file
 from hat_sr.train.config import Recipe
 from hat_sr.train.describe import describe
@@ -122,7 +123,7 @@ def describe_all(experiment: Experiment, folder: Path) -> list[str]:
 
 def score(recipe: Recipe, place: Path, benchmarks: Path, sets: tuple[str, ...]) -> Result:
     """Score what was trained in `place` on the sets, on the CPU. Raises as `benchmark` and `read_file`."""
-    network = filled_network(recipe, read_file(place / "weights.safetensors")[0])
+    network = filled_network(recipe, unwrap(read_file(place / "weights.safetensors")[0]))
     upscale = padded(network, multiple=recipe.size_multiple, scale=recipe.upscale)
     scores = {}
     for name in sets:
@@ -191,5 +192,7 @@ def _is_done(recipe: Recipe, place: Path, sets: tuple[str, ...]) -> bool:
     before = json.loads(file.read_text(encoding="utf-8"))["recipe"]
     if before != json.loads(json.dumps(asdict(recipe))):
         changed = sorted(key for key, value in json.loads(json.dumps(asdict(recipe))).items() if before[key] != value)
-        raise ConfigError(f"{place} was trained by another recipe ({', '.join(changed)}): give another -o, or delete it")
+        raise ConfigError(
+            f"{place} was trained by another recipe ({', '.join(changed)}): give another -o, or delete it"
+        )
     return True
