@@ -85,7 +85,7 @@ def run(
     for arm in experiment.arms:
         for seed in arm.seeds:
             recipe, place = recipe_of(experiment, arm, seed, folder), run_folder(folder, arm, seed)
-            if _is_done(recipe, place, experiment.sets):
+            if _is_done(recipe, place):
                 continue
             title = f"{arm.name}, seed {seed}"
 
@@ -184,14 +184,14 @@ def _read(file: Path) -> Result:
     return Result(**content | {"curve": tuple((step, psnr) for step, psnr in content["curve"])})
 
 
-def _is_done(recipe: Recipe, place: Path, sets: tuple[str, ...]) -> bool:
+def _is_done(recipe: Recipe, place: Path) -> bool:
     """Whether this training was scored; ConfigError if it was another one."""
     file = place / "scores.json"
     if not file.exists():
         return False
     before = json.loads(file.read_text(encoding="utf-8"))["recipe"]
-    if before != json.loads(json.dumps(asdict(recipe))):
-        changed = sorted(key for key, value in json.loads(json.dumps(asdict(recipe))).items() if before[key] != value)
+    now = json.loads(json.dumps(asdict(recipe)))
+    if changed := [key for key in now if now[key] != before.get(key)]:
         raise ConfigError(
             f"{place} was trained by another recipe ({', '.join(changed)}): give another -o, or delete it"
         )
