@@ -67,7 +67,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of Set14 and BSD100")
     parser.add_argument("--models", nargs="+", default=[], help="names as for hat-sr lam, all of one factor")
-    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="folders of trainings, of networks of any kind")
+    parser.add_argument(
+        "--runs", nargs="+", type=Path, default=[], help="folders of trainings, of networks of any kind"
+    )
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--json", type=Path, help="file of all figures, read first if there is one")
     parser.add_argument("--choose", action="store_true", help="write the table of windows and measure nothing")

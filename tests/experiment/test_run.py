@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from experiment.small import make_data, write_experiment
-from hat_sr.errors import ConfigError, DataError
+from hat_sr.errors import ConfigError, DataError, WeightsError
 from hat_sr.experiment.config import load_experiment
-from hat_sr.experiment.run import Result, count_multiply_adds, describe_all, results, run
+from hat_sr.experiment.run import Result, count_multiply_adds, describe_all, results, run, write_recipes
 from hat_sr.model.cost import multiply_adds
 from hat_sr.train.config import NetworkConfig
+from hat_sr.train.loop import train
+from hat_sr.train.recipe import load_recipe
 from train.small import photo, save_png, small_recipe
 from train.test_recipes_run import SHRUNK
 
@@ -77,6 +79,43 @@ def test_stopped_anywhere_it_goes_on_to_the_same_weights(done, tmp_path):
     assert titles.count(("plain, seed 1", 3)) == 2 and titles.count(("plain, seed 1", 4)) == 1
     whole, parts = _weights(done / "runs"), _weights(root / "runs")
     assert whole == parts
+
+
+def test_some_arms_alone(done, tmp_path):
+    root = make_data(tmp_path)
+    run(_load(root), root / "runs", root / "benchmarks", only=["wide"])
+    whole, found = _weights(done / "runs"), _weights(root / "runs")
+    assert found == {"wide/seed-0/weights.safetensors": whole["wide/seed-0/weights.safetensors"]}
+    with pytest.raises(ConfigError, match="arms wider are not in small: plain, wide, start, tuned are"):
+        run(_load(root), root / "runs", root / "benchmarks", only=["plain", "wider"])
+    with pytest.raises(WeightsError, match=r"start_from .*start/seed-0/weights.safetensors is not there"):
+        run(_load(root), root / "runs", root / "benchmarks", only=["tuned"])
+
+
+def test_recipes_train_the_same(done, tmp_path):
+    """What `hat-sr train` makes of a written recipe is what `run` makes, and `run` only scores it."""
+    root = make_data(tmp_path)
+    experiment = _load(root)
+    commands = write_recipes(experiment, root / "runs", root / "recipes")
+    assert [command.split()[-1] for command in commands] == [
+        str(root / "runs" / name) for name in ("plain/seed-0", "plain/seed-1", "wide/seed-0", "tuned/seed-0")
+    ]
+    recipe = load_recipe(root / "recipes/plain-seed-1.toml")
+    assert recipe == replace(experiment.arm("plain").recipe, seed=1)
+    train(recipe, root / "runs/plain/seed-1")
+    run(experiment, root / "runs", root / "benchmarks", only=["plain"], on_progress=_no_second_seed)
+    assert _weights(root / "runs").items() < _weights(done / "runs").items()
+    assert len(results(experiment, root / "runs")["plain"]) == 2
+
+
+def _no_second_seed(title, step, record):
+    assert title == "plain, seed 0"
+
+
+def test_several_processes(done, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="run by one process: write its recipes"):
+        run(_load(done), done / "runs", done / "benchmarks")
 
 
 def test_what_is_done_is_only_read(done):

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from hat_sr.train.config import Recipe
 from hat_sr.train.describe import describe
 from hat_sr.train.loop import train
 from hat_sr.train.network import build_network, filled_network
+from hat_sr.train.record import recipe_text
+from hat_sr.train.state import TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -67,42 +70,69 @@ def run(
     folder: Path,
     benchmarks: Path,
     *,
+    only: Sequence[str] | None = None,
     on_progress: Progress | None = None,
     on_result: Callable[[], None] | None = None,
 ) -> None:
     """Train and score every arm with each of its seeds in `folder`; what is done already is left as it is.
 
-    benchmarks: the folder of the experiment's sets. on_result is called after each training. Stopped and started again
-    it goes on as `hat_sr.train.train` does, to the same weights. Under torchrun the processes train together.
+    benchmarks: the folder of the experiment's sets. only: the arms to train, others are left out. on_result is called
+    after each training. Stopped and started again it goes on as `hat_sr.train.train` does, to the same weights.
 
     Raises ConfigError and DataError before any training if sets or settings cannot be, and as `train`.
     """
     for name in experiment.sets:
         find_datasets(benchmarks / name, experiment.arms[0].recipe.upscale)
-    for arm in experiment.arms:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "an experiment is run by one process: write its recipes with --recipes, start each with torchrun and "
+            "hat-sr train, and then this command without torchrun, which scores them"
+        )
+    names = [arm.name for arm in experiment.arms]
+    if unknown := set(only or names) - set(names):
+        raise ConfigError(f"arms {', '.join(sorted(unknown))} are not in {experiment.name}: {', '.join(names)} are")
+    arms = [arm for arm in experiment.arms if arm.name in (only or names)]
+    for arm in arms:
         if arm.tasks:
             check_tasks(arm.tasks)
-    for arm in experiment.arms:
+    for arm in arms:
         for seed in arm.seeds:
             recipe, place = recipe_of(experiment, arm, seed, folder), run_folder(folder, arm, seed)
             if _is_done(recipe, place):
                 continue
-            title = f"{arm.name}, seed {seed}"
-
-            def report(step: int, record: dict[str, float], title: str = title) -> None:
-                if on_progress is not None:
-                    on_progress(title, step, record)
-
-            if arm.tasks:
-                state = train_tasks([replace(task, seed=seed) for task in arm.tasks], place, on_progress=report)
-            else:
-                state = train(recipe, place, on_progress=report)
+            state = _train(arm, recipe, place, on_progress)
             if state.step < recipe.optim.total_steps:
                 return  # stopped by a signal that does not end this process
-            if state.processes.first:
-                _keep(score(recipe, place, benchmarks, experiment.sets if arm.compared else ()), recipe, place)
-                if on_result is not None:
-                    on_result()
+            _keep(score(recipe, place, benchmarks, experiment.sets if arm.compared else ()), recipe, place)
+            if on_result is not None:
+                on_result()
+
+
+def _train(arm: Arm, recipe: Recipe, place: Path, on_progress: Progress | None) -> TrainState:
+    def report(step: int, record: dict[str, float]) -> None:
+        if on_progress is not None:
+            on_progress(f"{arm.name}, seed {recipe.seed}", step, record)
+
+    if arm.tasks:
+        return train_tasks([replace(task, seed=recipe.seed) for task in arm.tasks], place, on_progress=report)
+    return train(recipe, place, on_progress=report)
+
+
+def write_recipes(experiment: Experiment, folder: Path, recipes: Path) -> list[str]:
+    """Write the recipe of every training into the folder `recipes`, to be trained by `hat-sr train`.
+
+    Returns the commands that do so in the places where `run` looks, in an order in which they can be run. Arms with
+    tasks are left out: `run` alone trains them.
+    """
+    recipes.mkdir(parents=True, exist_ok=True)
+    commands = []
+    for arm in (arm for arm in experiment.arms if not arm.tasks):
+        for seed in arm.seeds:
+            file = recipes / f"{arm.name}-seed-{seed}.toml"
+            with replacing(file) as part:
+                part.write_text(recipe_text(recipe_of(experiment, arm, seed, folder)), encoding="utf-8")
+            commands.append(f"hat-sr train {file} -o {run_folder(folder, arm, seed)}")
+    return commands
 
 
 def describe_all(experiment: Experiment, folder: Path) -> list[str]:
