@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,7 +39,7 @@ Progress = Callable[[str, int, dict[str, float]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What is known of one arm with one seed, once it is trained. It is kept in scores.json of the run's folder."""
+    """What is known of one arm with one seed, once it is trained."""
 
     psnr: dict[str, float]
     """By set, in dB on Y."""
@@ -47,7 +48,7 @@ class Result:
     multiply_adds: int
     steps: int
     seconds: float
-    """Of the steps alone."""
+    """Of the steps alone, at the median rate: pauses, and other programs' work if it was now and then, do not count."""
     curve: tuple[tuple[int, float], ...]
     """Steps and PSNR of each validation."""
 
@@ -166,7 +167,7 @@ def score(recipe: Recipe, place: Path, benchmarks: Path, sets: tuple[str, ...]) 
         num_parameters=sum(weight.numel() for weight in network.parameters()),
         multiply_adds=count_multiply_adds(recipe),
         steps=recipe.optim.total_steps,
-        seconds=_seconds(log),
+        seconds=recipe.optim.total_steps / median(line["steps_per_second"] for line in log if "loss" in line),
         curve=tuple((line["step"], line["psnr"]) for line in log if "psnr" in line),
     )
 
@@ -191,15 +192,6 @@ def results(experiment: Experiment, folder: Path) -> dict[str, list[Result]]:
         files = [run_folder(folder, arm, seed) / "scores.json" for seed in arm.seeds]
         found[arm.name] = [_read(file) for file in files if file.exists()]
     return found
-
-
-def _seconds(log: list[dict[str, float]]) -> float:
-    total, before = 0.0, 0.0
-    for line in log:
-        if "steps_per_second" in line:
-            total += (line["step"] - before) / line["steps_per_second"]
-            before = line["step"]
-    return total
 
 
 def _keep(result: Result, recipe: Recipe, place: Path) -> None:
