@@ -71,7 +71,7 @@ def notes(experiment: Experiment, results: Results) -> str:
         else f"Seeds of one arm lie up to {apart:.3f} dB apart in the mean over the sets ({', '.join(several)}, "
         f"{max(len(results[name]) for name in several)} seeds): a smaller difference is not resolved."
     )
-    what = "PSNR-Y in dB; multiply-adds of 64×64 low-resolution pixels; minutes of the steps alone, at their median rate."
+    what = "PSNR-Y in dB; multiply-adds of 64×64 low-resolution pixels; minutes are of the steps, at their median rate."
     return f"{what} {known}"
 
 
