@@ -78,7 +78,7 @@ def notes(experiment: Experiment, results: Results) -> str:
 def draw(experiment: Experiment, results: Results, path: Path) -> None:
     """Write a PNG with the PSNR of the validations over steps, a panel for each group, the first seed of each arm.
 
-    An arm that starts from another one begins where that one ended. Raises MissingExtraError without matplotlib.
+    An arm that starts from another one has that one's before its own. Raises MissingExtraError without matplotlib.
     """
     num_rows = -(-len(experiment.groups) // _COLUMNS)
     num_columns = min(_COLUMNS, len(experiment.groups))
@@ -89,12 +89,17 @@ def draw(experiment: Experiment, results: Results, path: Path) -> None:
     for group, axes in zip(experiment.groups, panels, strict=False):
         lowest, highest = [], []
         for name in group.arms:
-            if not results[name] or not results[name][0].curve:
+            chain = experiment.chain(experiment.arm(name))
+            if not all(results[arm.name] for arm in chain):
                 continue
-            before = experiment.chain(experiment.arm(name))[:-1]
-            offset = sum(arm.recipe.optim.total_steps for arm in before)
-            steps, values = zip(*results[name][0].curve, strict=True)
-            axes.plot([offset + step for step in steps], values, marker=".", linewidth=1, label=name)
+            curve, done = [], 0
+            for arm in chain:
+                curve += [(done + step, psnr) for step, psnr in results[arm.name][0].curve]
+                done += arm.recipe.optim.total_steps
+            if not curve:
+                continue
+            steps, values = zip(*curve, strict=True)
+            axes.plot(steps, values, marker=".", linewidth=1, label=name)
             lowest.append(values[len(values) // 4])
             highest.append(max(values))
         if highest:  # the first steps are far below the rest, which is what matters
