@@ -52,7 +52,6 @@ format: $(VENV)/.installed-dev
 wheel-test: $(VENV)/.installed-dev
 	sh tests/wheel_test.sh $(BIN)/python
 
-
 # Speed and memory against the official network and other runtimes; hours, on a machine with nothing else to do.
 benchmark: $(VENV)/.installed-dev build/native
 	PYTHONPATH=build/native $(BIN)/python benchmarks/inference.py

@@ -3,6 +3,10 @@
 The first run installs spandrel, without its dependencies, into a cache folder, where only these scripts find it: both
 networks run on the torch of the Python that runs the script. torchvision, which spandrel asks for and HAT does not use,
 is replaced by an empty package, because its wheels want CUDA.
+
+    PYTHONPATH=$(python benchmarks/official_network.py) hat-sr experiment networks …
+
+prints that folder, and so lets trainings have spandrel's RCAN and SwinIR.
 """
 
 import importlib
@@ -51,3 +55,7 @@ def build_official(config: HATConfig, *, use_checkpoint: bool = False) -> nn.Mod
         **settings, img_size=64, use_checkpoint=use_checkpoint
     )
     return network
+
+
+if __name__ == "__main__":
+    print(install_official(default_cache()))

@@ -77,6 +77,18 @@ SURFACE = {
     "export": {"MODEL": "required", "--output -o": "required", "--precision": "optional", "--overwrite": "optional"},
     "models": {},
     "train": {"--recipe": "required", "OVERRIDES": "optional", "--output -o": "optional", "--dry-run": "optional"},
+    "experiment": {
+        "--name": "required",
+        "OVERRIDES": "optional",
+        "--data": "required",
+        "--benchmarks": "required",
+        "--output -o": "optional",
+        "--arms": "optional",
+        "--page": "optional",
+        "--recipes": "optional",
+        "--scale-up": "optional",
+        "--dry-run": "optional",
+    },
     "data check": {
         "--target": "required",
         "OVERRIDES": "optional",

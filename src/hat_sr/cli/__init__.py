@@ -32,6 +32,7 @@ for _command, _help in (
     ("models:info", "Show what a file of weights holds."),
     ("export:export", "Write a network as a file for ONNX Runtime or OpenVINO."),
     ("train:train", "Train a HAT by a recipe."),
+    ("experiment:experiment", "Train networks alike and compare them: pre-training, ablations."),
     ("import_options:import_options", "Turn an official option file into a recipe."),
     ("serve:serve", "Serve a page and an HTTP API that enlarge images."),
 ):

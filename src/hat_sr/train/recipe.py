@@ -1,5 +1,6 @@
 """Read a TOML recipe into `Recipe`, with overrides as on the command line."""
 
+import copy
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    if isinstance(content.get("data"), dict) and isinstance(content["data"].get("sources"), dict):
+    return read_recipe(content, path, overrides)
+
+
+def read_recipe(content: dict[str, object], path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe that a TOML file's `content` is, with overrides as for `load_recipe`; errors name `path`.
+
+    Raises as `load_recipe`.
+    """
+    content = copy.deepcopy(content)
+    data = content.get("data")
+    if isinstance(data, dict) and isinstance(data.get("sources"), dict):
         raise ConfigError(f"{path}: there can be several sources, so write [[data.sources]], in double brackets")
     _check_keys(content, Recipe, path)
     for table in ("data", "optim"):

@@ -1,0 +1,1 @@
+"""Sets of trainings that are run, scored and reported alike: pre-training, ablations, other networks."""

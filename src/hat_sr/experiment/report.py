@@ -1,0 +1,172 @@
+"""What the runs of an experiment wrote, as tables, as a plot, and in a page between marks."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from hat_sr.errors import ConfigError, require
+from hat_sr.evaluate.report import NONE, markdown_table
+from hat_sr.experiment.config import Experiment, Group
+from hat_sr.experiment.run import Result
+from hat_sr.files import replacing
+
+Results = Mapping[str, Sequence[Result]]
+"""By arm, one for each seed that is done."""
+
+_DOTS_PER_INCH = 110
+_PANEL_INCHES = (4.8, 3.6)
+_COLUMNS = 2
+
+
+def spread(results: Results) -> float | None:
+    """How far seeds lie apart: the largest difference between two of one arm, of their means over the sets.
+
+    None if no arm was trained with more than one.
+    """
+    means = [[_mean(result) for result in runs if result.psnr] for runs in results.values()]
+    ranges = [max(values) - min(values) for values in means if len(values) > 1]
+    return max(ranges, default=None)
+
+
+def table(experiment: Experiment, group: Group, results: Results) -> str:
+    """A Markdown table of a group: PSNR by set, the difference to the first arm, size, cost, steps and time.
+
+    With several seeds, PSNR is their mean, and the smallest and largest are in brackets. The difference is that of the
+    means over the sets; "not resolved" stands beside it if it is smaller than `spread`. Arms that are not done have
+    no figures.
+    """
+    first, *_ = group.arms
+    apart = spread(results)
+    header = ("", *experiment.sets, f"to {first}", "parameters", "multiply-adds", "steps", "minutes")
+    rows = []
+    for name in group.arms:
+        runs = results[name]
+        chain = experiment.chain(experiment.arm(name))
+        steps = " + ".join(f"{arm.recipe.optim.total_steps:,}" for arm in chain)
+        if not runs:
+            rows.append((name, *[NONE] * (len(header) - 3), steps, NONE))
+            continue
+        seconds = sum(fmean(result.seconds for result in results[arm.name]) for arm in chain)
+        rows.append(
+            (
+                name,
+                *(_over_seeds([result.psnr[one] for result in runs]) for one in experiment.sets),
+                NONE if name == first or not results[first] else _difference(runs, results[first], apart),
+                f"{runs[0].num_parameters / 1e3:.0f} K",
+                f"{runs[0].multiply_adds / 1e9:.2f} G",
+                steps,
+                f"{seconds / 60:.1f}",
+            )
+        )
+    return markdown_table(header, rows)
+
+
+def notes(experiment: Experiment, results: Results) -> str:
+    """What belongs below the tables, in a sentence or two."""
+    apart = spread(results)
+    several = [name for name, runs in results.items() if len(runs) > 1 and runs[0].psnr]
+    known = (
+        "No arm has more than one seed, so how far seeds lie apart is not known."
+        if apart is None
+        else f"Seeds of one arm lie up to {apart:.3f} dB apart in the mean over the sets ({', '.join(several)}, "
+        f"{max(len(results[name]) for name in several)} seeds): a smaller difference is not resolved."
+    )
+    what = "PSNR-Y in dB; multiply-adds of 64×64 low-resolution pixels; minutes are of the steps, at their median rate."
+    return f"{what} {known}"
+
+
+def draw(experiment: Experiment, results: Results, path: Path) -> None:
+    """Write a PNG with the PSNR of the validations over steps, a panel for each group, the first seed of each arm.
+
+    An arm that starts from another one has that one's before its own. Raises MissingExtraError without matplotlib.
+    """
+    num_rows = -(-len(experiment.groups) // _COLUMNS)
+    num_columns = min(_COLUMNS, len(experiment.groups))
+    new_figure = require("matplotlib.figure", extra="lam").Figure
+    size = (_PANEL_INCHES[0] * num_columns, _PANEL_INCHES[1] * num_rows)
+    figure = new_figure(size, dpi=_DOTS_PER_INCH, layout="constrained")
+    panels = figure.subplots(num_rows, num_columns, squeeze=False).flat
+    for group, axes in zip(experiment.groups, panels, strict=False):
+        lowest, highest = [], []
+        for name in group.arms:
+            chain = experiment.chain(experiment.arm(name))
+            if not all(results[arm.name] for arm in chain):
+                continue
+            curve, done = [], 0
+            for arm in chain:
+                curve += [(done + step, psnr) for step, psnr in results[arm.name][0].curve]
+                done += arm.recipe.optim.total_steps
+            if not curve:
+                continue
+            steps, values = zip(*curve, strict=True)
+            axes.plot(steps, values, marker=".", linewidth=1, label=name)
+            lowest.append(values[len(values) // 4])
+            highest.append(max(values))
+        if highest:  # the first steps are far below the rest, which is what matters
+            margin = 0.05 * (max(highest) - min(lowest)) + 0.01
+            axes.set_ylim(min(lowest) - margin, max(highest) + margin)
+            axes.legend(fontsize="small")
+        axes.set_title(group.name, fontsize="medium")
+        axes.set_xlabel("steps")
+        axes.set_ylabel("PSNR-Y, dB")
+        axes.grid(alpha=0.3)
+    for axes in list(figure.axes)[len(experiment.groups) :]:
+        axes.set_visible(False)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
+
+
+def write_report(experiment: Experiment, results: Results, folder: Path) -> None:
+    """Write table.md and plot.png into `folder`. Raises as `draw`."""
+    parts = [f"# {experiment.title}"]
+    parts += [f"## {group.name}\n\n{table(experiment, group, results)}" for group in experiment.groups]
+    parts.append(notes(experiment, results))
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "table.md") as part:
+        part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    draw(experiment, results, folder / "plot.png")
+
+
+def marks(experiment: Experiment) -> dict[str, str]:
+    """What stands before each table, and before the notes, in a page; `END` behind it."""
+    names = [*(group.name for group in experiment.groups), "notes"]
+    return {name: f"<!-- experiment {experiment.name}: {name} -->" for name in names}
+
+
+END = "<!-- end -->"
+
+
+def write_page(experiment: Experiment, results: Results, page: Path) -> None:
+    """Put the tables and notes between their marks in a Markdown page, and the plot into pictures/ beside it.
+
+    What is outside the marks stays. Raises ConfigError if marks are missing.
+    """
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    content = {group.name: table(experiment, group, results) for group in experiment.groups}
+    content["notes"] = notes(experiment, results)
+    for name, mark in marks(experiment).items():
+        before, found, rest = text.partition(f"{mark}\n")
+        _, ended, behind = rest.partition(END)
+        if not found or not ended or mark in rest:
+            raise ConfigError(f"{page} needs the lines {mark} and {END}, once, for the tables to be put between")
+        text = f"{before}{mark}\n\n{content[name]}\n\n{END}{behind}"
+    pictures = page.parent / "pictures"
+    pictures.mkdir(exist_ok=True)
+    draw(experiment, results, pictures / f"experiment-{experiment.name}.png")
+    with replacing(page) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _mean(result: Result) -> float:
+    return fmean(result.psnr.values())
+
+
+def _over_seeds(values: list[float]) -> str:
+    mean = f"{fmean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.2f}–{max(values):.2f})"
+
+
+def _difference(runs: Sequence[Result], reference: Sequence[Result], apart: float | None) -> str:
+    difference = fmean(map(_mean, runs)) - fmean(map(_mean, reference))
+    text = f"{difference:+.3f}".replace("-", "−")
+    return f"{text}, not resolved" if apart is not None and abs(difference) < apart else text

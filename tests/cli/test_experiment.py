@@ -1,0 +1,49 @@
+import pytest
+
+from cli.running import run
+from experiment.small import make_data, write_experiment
+from hat_sr.experiment.config import experiment_names
+
+
+def test_tables_plot_and_page(tmp_path, monkeypatch, capsys):
+    root = make_data(tmp_path)
+    page = root / "page.md"
+    page.write_text(
+        "".join(f"<!-- experiment small: {name} -->\n<!-- end -->\n" for name in ("width", "start", "notes"))
+    )
+    words = ("experiment", write_experiment(root), "--data", root, "--benchmarks", root / "benchmarks")
+    words += ("-o", root / "runs", "--page", page, "--optim.total-steps", 1)
+    assert run(monkeypatch, *words) == 0
+    printed = capsys.readouterr().out
+    assert "plain, seed 1: step 1  loss" in printed
+    written = (root / "runs/table.md").read_text()
+    assert printed.endswith(written + "\n") and "1 + 1" in written
+    assert (root / "runs/plot.png").exists() and (root / "pictures/experiment-small.png").exists()
+    assert "| tuned |" in page.read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}
+    assert run(monkeypatch, *words) == 0
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")} == before
+
+
+def test_dry_run(tmp_path, monkeypatch, capsys):
+    root = make_data(tmp_path)
+    words = ("experiment", write_experiment(root), "--data", root, "--benchmarks", root / "benchmarks")
+    assert run(monkeypatch, *words, "-o", root / "runs", "--scale-up", "--dry-run") == 0
+    assert "tuned (seed 0, after start)" in capsys.readouterr().out
+    assert not (root / "runs").exists()
+
+
+def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch, capsys):
+    root = make_data(tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    words = ("experiment", write_experiment(root), "--data", root, "--benchmarks", root / "benchmarks")
+    assert run(monkeypatch, *words, "-o", root / "runs") == 1
+    assert "pip install 'hat-sr[lam]'" in capsys.readouterr().err
+    assert not (root / "runs").exists()
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_experiments_are_named_in_the_help(name, monkeypatch, capsys):
+    assert run(monkeypatch, "experiment", "--help") == 0
+    assert name in capsys.readouterr().out

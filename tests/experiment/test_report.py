@@ -1,0 +1,116 @@
+"""Tables, plot and page of made-up results."""
+
+from dataclasses import replace
+
+import pytest
+
+from experiment.small import write_experiment
+from hat_sr.errors import ConfigError
+from hat_sr.experiment.config import load_experiment
+from hat_sr.experiment.report import END, marks, notes, spread, table, write_page, write_report
+from hat_sr.experiment.run import Result
+from hat_sr.image.io import read_image
+
+
+def _result(*psnr, **changes):
+    return replace(
+        Result(
+            psnr=dict(zip(("Set5", "other"), psnr, strict=False)),
+            ssim={},
+            num_parameters=12_345,
+            multiply_adds=2_340_000_000,
+            steps=4,
+            seconds=90.0,
+            curve=((2, 20.0), (4, 25.0)),
+        ),
+        **changes,
+    )
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    return load_experiment(str(write_experiment(tmp_path)))
+
+
+@pytest.fixture
+def found():
+    """Seeds of `plain` lie 0.2 apart in the mean; `wide` is 0.15 above their mean, `tuned` 0.5 below."""
+    return {
+        "plain": [_result(30.0, 20.0), _result(30.3, 20.1)],
+        "wide": [_result(30.2, 20.3)],
+        "start": [_result(seconds=30.0)],
+        "tuned": [_result(29.5, 19.7, seconds=60.0)],
+    }
+
+
+def _cells(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "---" not in line]
+
+
+def test_spread_is_that_of_the_means_of_one_arm(found):
+    assert spread(found) == pytest.approx(0.2)
+    assert spread({"plain": found["wide"], "wide": found["wide"], "start": []}) is None
+
+
+def test_a_difference_within_the_spread_is_not_resolved(experiment, found):
+    header, plain, wide = _cells(table(experiment, experiment.groups[0], found))
+    assert header == ["", "Set5", "other", "to plain", "parameters", "multiply-adds", "steps", "minutes"]
+    assert plain == ["plain", "30.15 (30.00–30.30)", "20.05 (20.00–20.10)", "–", "12 K", "2.34 G", "4", "1.5"]
+    assert wide[:4] == ["wide", "30.20", "20.30", "+0.150, not resolved"]
+
+
+def test_a_chain_has_the_steps_and_time_of_all(experiment, found):
+    _, _, tuned = _cells(table(experiment, experiment.groups[1], found))
+    assert tuned == ["tuned", "29.50", "19.70", "−0.500", "12 K", "2.34 G", "4 + 2", "1.5"]
+
+
+def test_with_one_seed_nothing_is_said_of_the_spread(experiment, found):
+    found["plain"] = found["plain"][:1]
+    assert _cells(table(experiment, experiment.groups[0], found))[2][3] == "+0.250"
+    assert "is not known" in notes(experiment, found)
+
+
+def test_the_notes_name_the_spread(experiment, found):
+    assert "up to 0.200 dB apart in the mean over the sets (plain, 2 seeds)" in notes(experiment, found)
+
+
+def test_what_is_not_done_has_no_figures(experiment, found, tmp_path):
+    found |= {"plain": [], "start": []}
+    _, plain, wide = _cells(table(experiment, experiment.groups[0], found))
+    assert plain == ["plain", "–", "–", "–", "–", "–", "4", "–"]
+    assert wide[3] == "–"
+    found["tuned"] = []
+    write_report(experiment, found, tmp_path / "runs")
+    assert (tmp_path / "runs/plot.png").exists()
+
+
+def test_the_report_has_all_tables_and_a_plot(experiment, found, tmp_path):
+    write_report(experiment, found, tmp_path / "runs")
+    text = (tmp_path / "runs/table.md").read_text()
+    assert text.startswith("# Small\n") and text.endswith(notes(experiment, found) + "\n")
+    for group in experiment.groups:
+        assert f"## {group.name}\n\n{table(experiment, group, found)}\n" in text
+    assert read_image(tmp_path / "runs/plot.png").pixels.std() > 10
+
+
+def test_a_page_keeps_what_is_outside_the_marks(experiment, found, tmp_path):
+    page = tmp_path / "docs/page.md"
+    page.parent.mkdir()
+    page.write_text("".join(f"before\n{mark}\nold {name}\n{END}\nbehind\n" for name, mark in marks(experiment).items()))
+    write_page(experiment, found, page)
+    text = page.read_text()
+    assert text.count("before\n") == text.count("behind\n") == 3 and "old" not in text
+    assert text.count(table(experiment, experiment.groups[1], found)) == 1
+    assert notes(experiment, found) in text
+    assert (tmp_path / "docs/pictures/experiment-small.png").exists()
+    write_page(experiment, found, page)
+    assert page.read_text() == text
+
+
+def test_a_page_without_marks(experiment, found, tmp_path):
+    page = tmp_path / "page.md"
+    for text in ("nothing", "".join(f"{mark}\n{END}\n" for mark in marks(experiment).values()) * 2):
+        page.write_text(text)
+        with pytest.raises(ConfigError, match="needs the lines <!-- experiment small: width -->"):
+            write_page(experiment, found, page)
+        assert page.read_text() == text
