@@ -1,6 +1,6 @@
 """How near an image in tiles is to the whole one, by how much context tiles have and how large they are.
 
-    python benchmarks/tile_context.py [--model hat-xs-x4] [--contexts 0 1 2 3 4] [--tiles 64 96 128 192]
+    python benchmarks/tile_context.py [--model hat-xs-x4] [--contexts 0 1 2 3] [--tiles 96 192]
 
 The images are examples/*.jpg, as they are given to a network. Context is in windows on each side of a tile, tiles in
 pixels with their context, and neighbours blend over a window, as in `hat_sr.Upscaler`, which has a context of two. The
@@ -31,8 +31,8 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="hat-xs-x4")
-    parser.add_argument("--contexts", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="in windows")
-    parser.add_argument("--tiles", nargs="+", type=positive_integer, default=[64, 96, 128, 192], help="in pixels")
+    parser.add_argument("--contexts", nargs="+", type=int, default=[0, 1, 2, 3], help="in windows")
+    parser.add_argument("--tiles", nargs="+", type=positive_integer, default=[96, 192], help="in pixels")
     parser.add_argument("--threads", type=positive_integer, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
