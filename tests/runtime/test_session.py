@@ -122,6 +122,22 @@ def test_a_runtime_that_is_not_installed(path, monkeypatch):
         open_session(path)
 
 
+def test_signals_after_networks_of_openvino(exported):
+    """It sets the stack for handlers of signals; gone with a network, that stack would end the process here."""
+    code = f"""
+import signal
+from hat_sr.runtime.session import open_session
+heard = []
+signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+sessions = [open_session({str(exported.xml)!r}) for _ in range(2)]
+while sessions:
+    del sessions[0]
+    signal.raise_signal(signal.SIGUSR1)
+assert len(heard) == 2
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_openvino_does_not_phone_home(tmp_path):
     code = """
 import socket, sys
