@@ -153,6 +153,7 @@ def measure(case: Case, names: list[str], *, threads: int, rounds: int) -> dict[
     Decibels are of the range of the float64 result against the root mean square of the difference.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as `hat-sr` does; here all variants have it
     network = make_network(case.network)
     x = to_tensor(read_image(PHOTO).color)[..., : case.size, : case.size].contiguous()
     expected = forward_in_bands(copy.deepcopy(network).double(), x.double(), num_rows=case.size)

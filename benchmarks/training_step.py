@@ -22,6 +22,7 @@ from official_network import build_official
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from hat_sr.allocator import keep_freed_memory
 from hat_sr.model.checkpoint import save_model
 from hat_sr.model.config import PRESETS, HATConfig
 from hat_sr.model.hat import HAT
@@ -100,6 +101,7 @@ def measure(case: Case, variant: Variant, weights: Path, *, steps: int, threads:
     hr = torch.rand(*shape[:2], *(case.config.upscale * side for side in shape[2:]), generator=generator)
     recipe = _recipe(case, variant, weights)
     if variant.network == "ours":
+        keep_freed_memory()  # as `hat-sr` does
         state = start_state(recipe, Processes(device=torch.device("cpu")))
         step: Step = partial(train_step, state, Batch(lr=lr, hr=hr, names=(), skipped=()))
     else:

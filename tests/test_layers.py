@@ -14,6 +14,7 @@ PACKAGE = Path(hat_sr.__file__).parent
 RANKS = {
     "errors": 0,
     "files": 0,
+    "allocator": 0,
     "model": 1,
     "image": 1,
     "runtime": 1,

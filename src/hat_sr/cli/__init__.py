@@ -13,6 +13,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from hat_sr import __version__
+from hat_sr.allocator import keep_freed_memory
 from hat_sr.errors import ConfigError, HatError, InputError, WeightsError
 
 app = App(
@@ -48,6 +49,7 @@ def main() -> NoReturn:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # which nohup makes it
             signal.signal(number, _stop)
+    keep_freed_memory()
     try:
         sys.exit(app(sys.argv[1:], exit_on_error=False) or 0)
     except CycloptsError:
