@@ -123,7 +123,7 @@ def test_a_runtime_that_is_not_installed(path, monkeypatch):
 
 
 def test_signals_after_networks_of_openvino(exported):
-    """It sets the stack for handlers of signals; gone with a network, that stack would end the process here."""
+    """It sets the stack for handlers of signals, and frees it with a network: the next signal would end the process."""
     code = f"""
 import signal
 from hat_sr.runtime.session import open_session

@@ -2,15 +2,14 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hat_sr.errors import WeightsError, require
+from hat_sr.runtime.signals import signal_stack_kept
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 _TELEMETRY = "openvino_telemetry"
@@ -31,16 +30,6 @@ def import_openvino() -> ModuleType:
         del sys.modules[_TELEMETRY]
 
 
-@lru_cache(maxsize=1)
-def _core(openvino: ModuleType) -> Any:
-    """OpenVINO's Core, one for the process and kept until its end.
-
-    A Core sets the stack on which this thread's handlers of signals run, and sets back what was there before when its
-    last network goes: of two Cores, the second can set back what the first has freed, and the next signal is the end.
-    """
-    return openvino.Core()
-
-
 def load(source: Path | bytes, precision: str) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
     """A network as a function, and what is said of it in its file (of .xml alone); see `Session.run`.
 
@@ -56,10 +45,11 @@ def load(source: Path | bytes, precision: str) -> tuple[Callable[[Tensor], Tenso
         # Never left to OpenVINO, which takes bfloat16 wherever the processor has it.
         "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
     }
-    core = _core(openvino)
+    core = openvino.Core()
     try:
         model = core.read_model(source)
-        compiled = core.compile_model(model, "CPU", settings)
+        with signal_stack_kept():
+            compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         name = "these bytes" if isinstance(source, bytes) else source
         reason = str(error).strip().rpartition("\n")[2]  # before it stand the places in OpenVINO's source
@@ -81,7 +71,7 @@ def write_xml(onnx: bytes, path: Path, *, metadata: Mapping[str, str], half: boo
     `metadata` goes into the .xml, where OpenVINO calls it rt_info. Raises MissingExtraError.
     """
     openvino = import_openvino()
-    model = _core(openvino).read_model(onnx)
+    model = openvino.Core().read_model(onnx)
     for name, text in metadata.items():
         model.set_rt_info(text, [name])
     openvino.save_model(model, path, compress_to_fp16=half)
