@@ -23,6 +23,7 @@ import torch
 from official_network import build_official
 from torch import Tensor, nn
 
+from hat_sr.allocator import keep_freed_memory
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
 from hat_sr.inference.device import Precision

@@ -18,6 +18,7 @@ import torch
 from inference_runs import make_network
 from measuring import describe_machine, positive_integer, resident_mib
 
+from hat_sr.allocator import keep_freed_memory
 from hat_sr.inference.device import Precision
 from hat_sr.inference.memory import forward_bytes
 from hat_sr.inference.upscaler import Upscaler
@@ -67,6 +68,7 @@ def main() -> None:
 def measure(case: Case, threads: int) -> str:
     """The case's line of the table."""
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as `hat-sr` does
     network = make_network(case.network)
     upscaler = Upscaler(network, precision=case.precision, tile="off", device="cpu")
     del network
