@@ -1,7 +1,7 @@
 """Measure how far networks look: the mean diffusion index of local attribution maps over 20 fixed windows.
 
-    python benchmarks/diffusion_index.py --data ROOT --models bicubic hat-xxs-x4 hat-xs-x4 --json diffusion_index.json
-    python benchmarks/diffusion_index.py --data ROOT --models experiments/networks/*.safetensors --json diffusion_index.json
+    python benchmarks/diffusion_index.py --data ROOT --models bicubic hat-xxs-x4 hat-xs-x4 --json FILE
+    python benchmarks/diffusion_index.py --data ROOT --models experiments/networks/*.safetensors --json FILE
 
 ROOT holds Set14 and BSD100. The windows (16×16) are those of diffusion_index_windows.tsv, each with the 256×256 pixels
 of the original around it, from which the low-resolution image is made: the index depends on the image's size, so it is

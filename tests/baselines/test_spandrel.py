@@ -79,7 +79,11 @@ def trained(kind, folder):
     """A file as a training writes it for a recipe's [network], and its network."""
     entry = f"spandrel.architectures.{kind}:{kind}"
     config = NetworkConfig(entry=entry, upscale=2, arguments=TRAINED[kind], size_multiple=8)
-    recipe = Recipe(network=config, data=DataConfig(sources=(SourceConfig(path="T91"),), patch_size=16), optim=OptimConfig(total_steps=1))
+    recipe = Recipe(
+        network=config,
+        data=DataConfig(sources=(SourceConfig(path="T91"),), patch_size=16),
+        optim=OptimConfig(total_steps=1),
+    )
     network = build_network(recipe).eval()
     write_weights(recipe, network.state_dict(), folder / f"{kind}.safetensors", {})
     return folder / f"{kind}.safetensors", network
