@@ -11,6 +11,7 @@ import torch
 from cli.running import run
 from evaluate.pictures import save
 from hat_sr import psnr, save_model
+from hat_sr.experiment.config import load_experiment
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
 from hat_sr.image.resize import imresize
@@ -113,6 +114,12 @@ def test_the_commands_take_what_we_trained(tmp_path, monkeypatch, capsys, kind):
     models = json.loads((tmp_path / "lam.json").read_text())["models"]
     assert [model["model"] for model in models] == ["bicubic", kind]
     assert models[1]["diffusion_index"] > models[0]["diffusion_index"] > 0
+
+
+@pytest.mark.parametrize(("arm", "millions"), [("rcan", 15.6), ("swinir", 11.9)])
+def test_the_published_networks_of_the_experiment(arm, millions):
+    network = build_network(load_experiment("networks", scale_up=True).arm(arm).recipe)
+    assert sum(weight.numel() for weight in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
 def test_official_hat_is_opened_by_ours_and_by_spandrel_alike(tmp_path):
