@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 import torch
@@ -186,7 +187,7 @@ def test_a_dry_run_of_what_a_lab_would_start(name, tmp_path):
 class StandIn(torch.nn.Module):
     """For RCAN and SwinIR: enlarges by what it is called with."""
 
-    called = []
+    called: ClassVar = []
 
     def __init__(self, *, scale=1, upscale=1, **arguments):
         super().__init__()

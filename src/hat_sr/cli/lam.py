@@ -82,8 +82,8 @@ def lam(
     for each in results:
         if (error := each.attribution.completeness_error) > LARGEST_ERROR:
             say(
-                f"{each.name}: the completeness error is {error:.2%}, so its map is not exact: more --steps than {steps} "
-                "make it smaller"
+                f"{each.name}: the completeness error is {error:.2%}, so its map is not exact: more --steps than "
+                f"{steps} make it smaller"
             )
     if json is not None:
         with replacing(json) as part:

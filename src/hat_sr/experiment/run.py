@@ -123,7 +123,7 @@ def _train(arm: Arm, recipe: Recipe, place: Path, on_progress: Progress | None) 
 def write_recipes(experiment: Experiment, folder: Path, recipes: Path, *, command: str) -> list[str]:
     """Write the recipe of every training into the folder `recipes`, to be trained by `hat-sr train`.
 
-    command: that of `run` for this experiment and folder, to which --arms can be added: it alone trains arms with tasks.
+    command: what calls `run` for this experiment and folder; with --arms behind it, it trains arms with tasks.
     Returns the commands that train all arms in the places where `run` looks, in an order in which they can be run.
     """
     recipes.mkdir(parents=True, exist_ok=True)
