@@ -29,7 +29,8 @@ from hat_sr.evaluate.explain import Scene, as_dict, explain, settings
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
-from hat_sr.inference.named import NamedUpscale, load_upscales
+from hat_sr.inference.baselines import Network
+from hat_sr.inference.named import load_upscales
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window, detect_edges
 
 TABLE = Path(__file__).with_name("diffusion_index_windows.tsv")
@@ -126,7 +127,7 @@ def scene_at(place: Place, originals: dict[tuple[str, str], Path], scale: int) -
 
 
 def measured(
-    originals: dict[tuple[str, str], Path], networks: Sequence[NamedUpscale], *, steps: int, file: Path | None
+    originals: dict[tuple[str, str], Path], networks: Sequence[Network], *, steps: int, file: Path | None
 ) -> dict[str, dict[str, dict]]:
     """The figures of each network at each place, kept in the file as they come."""
     kept = {"settings": settings(steps), "crop": CROP, "scale": networks[0].scale, "models": {}}

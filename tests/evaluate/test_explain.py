@@ -9,12 +9,13 @@ from hat_sr.evaluate.explain import Scene, explain, to_json
 from hat_sr.evaluate.metrics import psnr
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.image.resize import imresize
-from hat_sr.inference.named import NamedUpscale, load_upscales
+from hat_sr.inference.baselines import Network
+from hat_sr.inference.named import load_upscales
 from hat_sr.lam.attribution import Window
 from inference.doubles import nearest, random_image
 
 OSPREY = Path(__file__).parents[2] / "examples/osprey.jpg"
-NEAREST = NamedUpscale(name="nearest", scale=2, upscale=nearest(2))
+NEAREST = Network(name="nearest", title="nearest", upscale=nearest(2), scale=2, in_chans=3, size_multiple=1)
 
 
 def hr_image(height, width):

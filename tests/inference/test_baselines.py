@@ -99,7 +99,8 @@ def test_hat_is_for_any_size_and_differentiable(tmp_path):
 
 def test_another_network(spandrel, other):
     network = load_upscale(other)
-    assert (network.title, network.scale, network.in_chans, network.size_multiple) == ("Repeat", 2, 3, 8)
+    assert (network.name, network.title, network.scale) == ("other", "Repeat", 2)
+    assert (network.in_chans, network.size_multiple) == (3, 8)
     assert network.dtypes == (torch.float32, torch.bfloat16)
     assert network.module is spandrel.found.model
     x = random_image(1, 3, 4, 5).requires_grad_()
@@ -198,7 +199,7 @@ def test_an_unknown_name():
 
 
 def plain(upscale, **changes):
-    settings = {"title": "double", "scale": 2, "in_chans": 3, "size_multiple": 4}
+    settings = {"name": "double", "title": "double", "scale": 2, "in_chans": 3, "size_multiple": 4}
     return Network(upscale=upscale, **(settings | changes))
 
 

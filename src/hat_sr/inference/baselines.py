@@ -24,7 +24,7 @@ from hat_sr.model.checkpoint import NETWORK_KEY
 from hat_sr.model.digest import weights_digest
 from hat_sr.model.official import unwrap
 from hat_sr.model.storage import read_file
-from hat_sr.model.zoo import load_model, local_file
+from hat_sr.model.zoo import label, load_model, local_file
 
 BICUBIC = "bicubic"
 """The name of bicubic interpolation, by any whole factor."""
@@ -37,6 +37,8 @@ TILE_PAD = 32
 class Network:
     """Something that enlarges images of any size by a whole factor."""
 
+    name: str
+    """What tables call it."""
     title: str
     """Its kind, such as HAT or DAT."""
     upscale: Upscale
@@ -66,6 +68,7 @@ def load_upscale(name: str, *, scale: int = 4) -> Network:
         return _load_other(name, error)
     multiple, factor = model.config.window_size, model.config.upscale
     return Network(
+        name=label(name),
         title="HAT",
         upscale=padded(model, multiple=multiple, scale=factor),
         scale=factor,
@@ -82,7 +85,7 @@ def _bicubic(scale: int) -> Network:
     def run(x: Tensor) -> Tensor:
         return resize(x, (scale * x.shape[-2], scale * x.shape[-1]))
 
-    return Network(title=BICUBIC, upscale=run, scale=scale, in_chans=3, size_multiple=1)
+    return Network(name=BICUBIC, title=BICUBIC, upscale=run, scale=scale, in_chans=3, size_multiple=1)
 
 
 def _load_other(name: str, error: WeightsError) -> Network:
@@ -121,6 +124,7 @@ def _load_other(name: str, error: WeightsError) -> Network:
         return out
 
     return Network(
+        name=label(name),
         title=kind,
         upscale=run,
         scale=found.scale,
