@@ -15,8 +15,8 @@ def load_upscales(names: Sequence[str], *, device: str | torch.device = "auto") 
     """Load what `load_upscale` takes, all of one factor and for RGB, in the order of the names; in float32.
 
     Images may be on any device: each network's `upscale` takes them to `device`, and its result back.
-    Raises ConfigError if the factors differ or there is none, if two have one name, for a network that is not for RGB or
-    an unknown device, and as `load_upscale`.
+    Raises ConfigError if the factors differ or there is none, if two have one name, for a network that is not for RGB
+    or an unknown device, and as `load_upscale`.
     """
     device = find_device(device)
     loaded = {name: load_upscale(name) for name in names if name != BICUBIC}
