@@ -1,7 +1,7 @@
 """Measure how far networks look: the mean diffusion index of local attribution maps over 20 fixed windows.
 
-    python benchmarks/diffusion_index.py --data ROOT --models bicubic hat-xxs-x4 hat-xs-x4 --json diffusion_index.json
-    python benchmarks/diffusion_index.py --data ROOT --runs runs/networks/*/seed-0 --json diffusion_index.json
+    python benchmarks/diffusion_index.py --data ROOT --models bicubic hat-xxs-x4 hat-xs-x4 --json FILE
+    python benchmarks/diffusion_index.py --data ROOT --models experiments/networks/*.safetensors --json FILE
 
 ROOT holds Set14 and BSD100. The windows (16×16) are those of diffusion_index_windows.tsv, each with the 256×256 pixels
 of the original around it, from which the low-resolution image is made: the index depends on the image's size, so it is
@@ -10,13 +10,14 @@ have those pixels around them, the one in which the detector finds most in the o
 where that is most. `--choose` writes that table anew.
 
 The JSON file keeps every result: stopped, the script goes on where it was, and networks can be added
-later. A file of weights goes by its name without folder and suffix, a run's folder (see docs/experiments.md) by that of
-the folder above it.
+later. A file of weights goes by its name without folder and suffix. Files of other networks need spandrel: see
+official_network.py.
 """
 
 import argparse
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -28,13 +29,9 @@ from hat_sr.evaluate.explain import Scene, as_dict, explain, settings
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
-from hat_sr.inference.named import NamedUpscale, load_upscales
-from hat_sr.inference.pad import padded
+from hat_sr.inference.baselines import Network
+from hat_sr.inference.named import load_upscales
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window, detect_edges
-from hat_sr.model.official import unwrap
-from hat_sr.model.storage import read_file
-from hat_sr.train.network import filled_network
-from hat_sr.train.recipe import load_recipe
 
 TABLE = Path(__file__).with_name("diffusion_index_windows.tsv")
 
@@ -67,9 +64,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of Set14 and BSD100")
     parser.add_argument("--models", nargs="+", default=[], help="names as for hat-sr lam, all of one factor")
-    parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[], help="folders of trainings, of networks of any kind"
-    )
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--json", type=Path, help="file of all figures, read first if there is one")
     parser.add_argument("--choose", action="store_true", help="write the table of windows and measure nothing")
@@ -77,20 +71,11 @@ def main() -> None:
     originals = find_originals(arguments.data)
     if arguments.choose:
         write_places([place for name in SETS for place in chosen(name, originals)])
-    elif arguments.models or arguments.runs:
-        networks = [*map(trained, arguments.runs), *(load_upscales(arguments.models) if arguments.models else ())]
+    elif arguments.models:
+        networks = load_upscales(arguments.models)
         print(means(measured(originals, networks, steps=arguments.steps, file=arguments.json)))
     else:
-        parser.error("name networks with --models or --runs, or choose windows with --choose")
-
-
-def trained(run: Path) -> NamedUpscale:
-    """The averaged network of a training."""
-    recipe = load_recipe(run / "recipe.toml")
-    network = filled_network(recipe, unwrap(read_file(run / "weights.safetensors")[0])).requires_grad_(False)
-    upscale = padded(network, multiple=recipe.size_multiple, scale=recipe.upscale)
-    # A copy: RCAN for one changes its input in place.
-    return NamedUpscale(name=run.resolve().parent.name, scale=recipe.upscale, upscale=lambda x: upscale(x.clone()))
+        parser.error("name networks with --models, or choose windows with --choose")
 
 
 def find_originals(root: Path) -> dict[tuple[str, str], Path]:
@@ -142,11 +127,9 @@ def scene_at(place: Place, originals: dict[tuple[str, str], Path], scale: int) -
 
 
 def measured(
-    originals: dict[tuple[str, str], Path], networks: list[NamedUpscale], *, steps: int, file: Path | None
+    originals: dict[tuple[str, str], Path], networks: Sequence[Network], *, steps: int, file: Path | None
 ) -> dict[str, dict[str, dict]]:
     """The figures of each network at each place, kept in the file as they come."""
-    if len({network.scale for network in networks}) > 1:
-        raise SystemExit("the networks enlarge by different factors: measure them one by one")
     kept = {"settings": settings(steps), "crop": CROP, "scale": networks[0].scale, "models": {}}
     if file is not None and file.exists():
         old = json.loads(file.read_text())

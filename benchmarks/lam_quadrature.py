@@ -16,7 +16,8 @@ import torch
 from diffusion_index import MARGIN, find_originals, read_places, scene_at
 
 from hat_sr.evaluate.report import markdown_table
-from hat_sr.inference.named import NamedUpscale, load_upscales
+from hat_sr.inference.baselines import Network
+from hat_sr.inference.named import load_upscales
 from hat_sr.lam.attribution import SIGMA, Window, blurred, detect_edges
 from hat_sr.lam.measures import diffusion_index
 
@@ -45,7 +46,7 @@ def main() -> None:
     print(markdown_table(["", "steps", "rule", "error, median", "largest", "mean DI"], rows))
 
 
-def both_rules(network: NamedUpscale, x: torch.Tensor, steps: int) -> list[tuple[float, float]]:
+def both_rules(network: Network, x: torch.Tensor, steps: int) -> list[tuple[float, float]]:
     """Completeness error and diffusion index by the demo's rule, and by the trapezoid rule."""
     path = [blurred(x, SIGMA * (1 - step / steps)) for step in range(steps + 1)]
     values, gradients = zip(*(detected(network, each) for each in path), strict=True)
@@ -60,7 +61,7 @@ def both_rules(network: NamedUpscale, x: torch.Tensor, steps: int) -> list[tuple
     return found
 
 
-def detected(network: NamedUpscale, x: torch.Tensor) -> tuple[float, torch.Tensor]:
+def detected(network: Network, x: torch.Tensor) -> tuple[float, torch.Tensor]:
     """The detector's value and its gradient."""
     x = x.detach().requires_grad_()
     value = detect_edges(network.upscale(x), Window(x=MARGIN, y=MARGIN))

@@ -66,7 +66,7 @@ SURFACE = {
     "lam": {
         "IMAGE": "required",
         "--window": "required",
-        "--models -m": "required",
+        "--models --model -m": "optional",
         "--output -o": "optional",
         "--json": "optional",
         "--lr": "optional",

@@ -11,10 +11,13 @@ import torch
 from cli.running import run
 from evaluate.pictures import save
 from hat_sr import psnr, save_model
+from hat_sr.experiment.config import load_experiment
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
 from hat_sr.image.resize import imresize
 from hat_sr.inference.baselines import PlainUpscaler, load_upscale
+from hat_sr.train.config import DataConfig, NetworkConfig, OptimConfig, Recipe, SourceConfig
+from hat_sr.train.network import build_network, write_weights
 from inference.doubles import random_image
 from model.tiny import tiny_model
 
@@ -66,6 +69,59 @@ def test_its_networks_run_at_any_size_and_are_differentiable(tmp_path, kind):
     assert x.grad.abs().sum() > 0
 
 
+TRAINED = {
+    "RCAN": {"scale": 2, "n_resgroups": 2, "n_resblocks": 2, "n_feats": 16, "reduction": 4, "rgb_range": 1},
+    "SwinIR": NETWORKS["SwinIR"] | {"img_range": 255.0, "drop_path_rate": 0.0},
+}
+"""With an argument each that no shape tells, and that spandrel guesses otherwise."""
+
+
+def trained(kind, folder):
+    """A file as a training writes it for a recipe's [network], and its network."""
+    entry = f"spandrel.architectures.{kind}:{kind}"
+    config = NetworkConfig(entry=entry, upscale=2, arguments=TRAINED[kind], size_multiple=8)
+    recipe = Recipe(
+        network=config,
+        data=DataConfig(sources=(SourceConfig(path="T91"),), patch_size=16),
+        optim=OptimConfig(total_steps=1),
+    )
+    network = build_network(recipe).eval()
+    write_weights(recipe, network.state_dict(), folder / f"{kind}.safetensors", {})
+    return folder / f"{kind}.safetensors", network
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_what_we_trained_runs_as_it_was_trained(tmp_path, kind):
+    path, network = trained(kind, tmp_path)
+    found = load_upscale(str(path))
+    assert (found.title, found.scale, found.in_chans) == (kind, 2, 3)
+    x = random_image(1, 3, 16, 24)
+    expected = network(x.clone()).clamp(0, 1).detach()
+    torch.testing.assert_close(found.upscale(x).detach(), expected)
+    guessed = spandrel.ModelLoader(device="cpu").load_from_state_dict(network.state_dict())(x)
+    assert (guessed - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_the_commands_take_what_we_trained(tmp_path, monkeypatch, capsys, kind):
+    path, _ = trained(kind, tmp_path)
+    save(tmp_path / "set/a.png", read_image(OSPREY).pixels[40:104, 200:264].copy())
+    words = ("--data", tmp_path / "set", "--scale", "2", "--models", path, "--cache", "off", "--json")
+    assert run(monkeypatch, "benchmark", *words) == 0
+    assert json.loads(capsys.readouterr().out)["datasets"][0]["models"][1]["name"] == kind
+    words = ("--window", "24,24", "--models", f"bicubic,{path}", "--steps", "4", "--json", tmp_path / "lam.json")
+    assert run(monkeypatch, "lam", tmp_path / "set/a.png", *words) == 0
+    models = json.loads((tmp_path / "lam.json").read_text())["models"]
+    assert [model["model"] for model in models] == ["bicubic", kind]
+    assert models[1]["diffusion_index"] > models[0]["diffusion_index"] > 0
+
+
+@pytest.mark.parametrize(("arm", "millions"), [("rcan", 15.6), ("swinir", 11.9)])
+def test_the_published_networks_of_the_experiment(arm, millions):
+    network = build_network(load_experiment("networks", scale_up=True).arm(arm).recipe)
+    assert sum(weight.numel() for weight in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
 def test_official_hat_is_opened_by_ours_and_by_spandrel_alike(tmp_path):
     model = tiny_model(window_size=16)
     save_model(model, tmp_path / "a.pth", format="official")
@@ -91,6 +147,11 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert [model["name"] for model in models] == ["bicubic", "hat-xxs-x4", "DAT_light_x4"]
     assert models[0]["psnr"] < models[1]["psnr"] < models[2]["psnr"]
     assert 'data-name="DAT_light_x4"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+    words = ("--window", "40,40", "--models", f"bicubic,{dat_light()}", "--steps", "1", "--json", tmp_path / "lam.json")
+    assert run(monkeypatch, "lam", tmp_path / "set/a.png", *words) == 0
+    models = json.loads((tmp_path / "lam.json").read_text())["models"]
+    assert models[1]["diffusion_index"] > models[0]["diffusion_index"]
 
     save(tmp_path / "small.png", hr[:20, :24].copy())
     assert run(monkeypatch, "upscale", tmp_path / "small.png", "--model", dat_light(), "-o", tmp_path / "b.png") == 0

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from cli.running import run
@@ -32,6 +34,20 @@ def test_dry_run(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, *words, "-o", root / "runs", "--scale-up", "--dry-run") == 0
     assert "tuned (seed 0, after start)" in capsys.readouterr().out
     assert not (root / "runs").exists()
+
+
+def test_recipes_and_the_commands_that_train_them(tmp_path, monkeypatch, capsys):
+    root = make_data(tmp_path)
+    words = ("experiment", write_experiment(root), "--optim.total-steps", "1", "--data", root)
+    words += ("--benchmarks", root / "benchmarks", "-o", root / "the runs")
+    assert run(monkeypatch, *words, "--scale-up", "--recipes", root / "recipes") == 0
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [command[1] for command in commands] == ["train", "train", "train", "experiment", "train"]
+    assert commands[3] == ["hat-sr", *map(str, words), "--scale-up", "--arms", "start"]
+    for _, *command in commands:  # each can be run as it is, in this order
+        assert run(monkeypatch, *command) == 0
+    folders = [path.parent.relative_to(root / "the runs") for path in (root / "the runs").rglob("weights.safetensors")]
+    assert sorted(map(str, folders)) == ["plain/seed-0", "plain/seed-1", "start/seed-0", "tuned/seed-0", "wide/seed-0"]
 
 
 def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch, capsys):

@@ -41,6 +41,49 @@ def test_a_low_resolution_picture(files, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("--models", "bicubic,tiny.safetensors"),
+        ("--model", "bicubic", "-m", "tiny.safetensors"),
+        ("-m", "bicubic", "-m", "tiny.safetensors, tiny.safetensors"),
+    ],
+)
+def test_networks_are_named_as_in_a_benchmark(files, monkeypatch, capsys, words):
+    monkeypatch.chdir(files)
+    assert run(monkeypatch, "lam", "photo.png", "--window", "20,9,12", "--steps", "1", *words) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split()[1] for row in rows] == ["bicubic", "tiny"]
+
+
+def test_a_file_whose_name_has_a_comma(files, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    (files / "tiny.safetensors").rename(files / "a,b.safetensors")
+    words = ("--window", "20,9,12", "--steps", "1", "--model", "a,b.safetensors")
+    assert run(monkeypatch, "lam", "photo.png", *words) == 0
+    assert "| a,b " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [(), ("--models", "auto"), ("--models", "bicubic,auto")])
+def test_auto_is_the_one_in_the_package(files, monkeypatch, capsys, words):
+    monkeypatch.chdir(files)
+    monkeypatch.setattr("hat_sr.cli.lam.bundled_for", lambda scale: f"hat-xxs-x{scale}")  # a quick one
+    assert run(monkeypatch, "lam", "photo.png", "--window", "4,5,12", "--steps", "1", *words) == 0
+    rows = [row.split()[1] for row in capsys.readouterr().out.splitlines()[2:]]
+    assert rows[-1] == "hat-xxs-x4" and len(rows) == (2 if "bicubic,auto" in words else 1)
+
+
+@pytest.mark.parametrize(("largest", "told"), [(0.0, 2), (1e9, 0)])
+def test_an_inexact_map_is_told(files, monkeypatch, capsys, largest, told):
+    monkeypatch.chdir(files)
+    monkeypatch.setattr("hat_sr.cli.lam.LARGEST_ERROR", largest)
+    words = ("--window", "20,9,12", "--steps", "2", "--models", "bicubic,tiny.safetensors")
+    assert run(monkeypatch, "lam", "photo.png", *words) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "completeness error" in line]
+    assert len(lines) == told
+    assert all("more --steps than 2" in line for line in lines)
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--window", "24,9,16"), "x from 0 to 23 and y from 0 to 15 are accepted"),
@@ -54,6 +97,7 @@ def test_a_low_resolution_picture(files, monkeypatch, capsys):
         (("--window", "0,0", "--steps", "0"), "steps 0"),
         (("--window", "0,0", "--models", "tiny.safetensors,other.safetensors"), "enlarges by 3: networks of one"),
         (("--window", "0,0", "--models", "bicubic"), "bicubic takes the factor of others"),
+        (("--window", "0,0", "--models", ","), "nothing is named in ','"),
     ],
 )
 def test_refusals(files, monkeypatch, capsys, words, said):

@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import pytest
@@ -121,8 +122,24 @@ def test_a_cache_that_cannot_be(tmp_path):
         Cache(tmp_path / "file" / "cache")
 
 
-def test_the_code_has_a_digest():
-    assert len(code_digest()) == 64
+def test_scores_of_other_code_are_not_taken(tmp_path, monkeypatch):
+    """hat-sr-native, whose attention rounds in its own way, is part of the code where it is installed."""
+
+    def digest():
+        code_digest.cache_clear()
+        importlib.invalidate_caches()
+        return code_digest()
+
+    (tmp_path / "hat_sr_native").mkdir()
+    path = tmp_path / "hat_sr_native/__init__.py"
+    path.write_text("one = 1")
+    without = digest()
+    monkeypatch.syspath_prepend(tmp_path)
+    first = digest()
+    path.write_text("two = 2")
+    assert len({without, first, digest()}) == 3
+    monkeypatch.undo()
+    assert digest() == without
 
 
 def test_the_detail_lies_where_bicubic_is_worst():

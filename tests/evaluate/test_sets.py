@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -144,19 +142,37 @@ def test_unknown_sets(tmp_path):
         find_sets(tmp_path, ["Set6"], [2])
 
 
+def smaller(pixels, border="mirror"):
+    return imresize(as_tensor(pixels), 1 / 2, border=border)[0].permute(1, 2, 0).contiguous().numpy()
+
+
 @pytest.mark.parametrize("border", ["mirror", "clamp"])
 def test_the_border_of_files_is_found_out(tmp_path, border):
-    pixels = PHOTOS["one"]
-    lr = imresize(as_tensor(pixels), 1 / 2, border=border)[0].permute(1, 2, 0).contiguous().numpy()
-    save(tmp_path / "GT/one.png", pixels)
-    save(tmp_path / "LRbicx2/one.png", lr)
-    assert f"read from LRbicx2 (MATLAB's bicubic, {border} border" in describe_lr(find_dataset(tmp_path, 2))
+    for name, pixels in PHOTOS.items():
+        save(tmp_path / f"GT/{name}.png", pixels)
+        save(tmp_path / f"LRbicx2/{name}.png", smaller(cut(pixels, 2), border))
+    found = f"(MATLAB's bicubic, {border} border: equal to it in 3 of 3 files)"
+    assert describe_lr(find_dataset(tmp_path, 2)) == f"read from LRbicx2 {found}"
+    assert describe_lr(find_dataset(tmp_path, 2, jpeg=30)).endswith(found)  # the files, before they become JPEG
+
+
+@pytest.mark.parametrize("border", ["mirror", "clamp"])
+def test_each_file_that_differs_is_named(tmp_path, border):
+    for name, pixels in PHOTOS.items():
+        save(tmp_path / f"GT/{name}.png", pixels)
+        save(tmp_path / f"LRbicx2/{name}.png", smaller(cut(pixels, 2), border))
+    flipped = smaller(cut(PHOTOS["two"], 2), border)[:, ::-1].copy()
+    save(tmp_path / "LRbicx2/two.png", flipped)
+    assert describe_lr(find_dataset(tmp_path, 2)) == (
+        f"read from LRbicx2 (MATLAB's bicubic, {border} border, but 1 of 3 files differ from it: two.png)"
+    )
 
 
 def test_files_that_are_not_bicubic(tmp_path):
     save(tmp_path / "GT/one.png", PHOTOS["one"])
     save(tmp_path / "LRbicx2/one.png", PHOTOS["one"][::2, ::2].copy())
-    dataset = find_dataset(tmp_path, 2)
-    assert "not MATLAB's bicubic of the ground truth: one.png differs" in describe_lr(dataset)
-    made = dataclasses.replace(dataset, pairs=(dataclasses.replace(dataset.pairs[0], lr=None),))
-    assert describe_lr(made) == dataset.lr_source
+    assert describe_lr(find_dataset(tmp_path, 2)) == (
+        "read from LRbicx2 (not MATLAB's bicubic of the ground truth: none of 1 files is equal to it)"
+    )
+    made = find_dataset(tmp_path, 2, lr="mirror")
+    assert describe_lr(made) == made.lr_source

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 
 from experiment.small import write_experiment
 from hat_sr.errors import ConfigError
 from hat_sr.experiment.config import load_experiment
-from hat_sr.experiment.report import END, marks, notes, spread, table, write_page, write_report
+from hat_sr.experiment.report import END, draw, marks, notes, spread, table, write_page, write_report
 from hat_sr.experiment.run import Result
 from hat_sr.image.io import read_image
 
@@ -91,6 +92,22 @@ def test_the_report_has_all_tables_and_a_plot(experiment, found, tmp_path):
     for group in experiment.groups:
         assert f"## {group.name}\n\n{table(experiment, group, found)}\n" in text
     assert read_image(tmp_path / "runs/plot.png").pixels.std() > 10
+
+
+def test_the_plot_says_the_set_and_shows_the_seeds(tmp_path, found, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), path.touch()))
+    found["plain"][1] = _result(30.3, 20.1, curve=((2, 21.0), (4, 27.0)))
+    where = ("--log.validation-folder", "sets/Set5")
+    draw(load_experiment(str(write_experiment(tmp_path)), where), found, tmp_path / "plot.png")
+    first, second = drawn[0].axes
+    assert first.get_ylabel() == second.get_ylabel() == "PSNR-Y on Set5, dB"
+    plain, wide = first.lines
+    assert plain.get_xydata().tolist() == [[2, 20.5], [4, 26.0]]  # the mean of two seeds
+    assert wide.get_xydata().tolist() == [[2, 20.0], [4, 25.0]]
+    (band,) = first.collections  # of the arm with two
+    assert (band.get_datalim(first.transData).y0, band.get_datalim(first.transData).y1) == (20.0, 27.0)
+    assert [x for x, _ in second.lines[1].get_xydata()] == [2, 4, 6, 8]  # after the arm it starts from
 
 
 def test_a_page_keeps_what_is_outside_the_marks(experiment, found, tmp_path):

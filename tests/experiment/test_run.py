@@ -1,7 +1,10 @@
 """All arms of a tiny experiment, stopped and started again; other networks' cost."""
 
 import json
+import sys
 from dataclasses import replace
+from types import ModuleType
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from experiment.small import make_data, write_experiment
 from hat_sr.errors import ConfigError, DataError, WeightsError
 from hat_sr.experiment.config import load_experiment
 from hat_sr.experiment.run import Result, count_multiply_adds, describe_all, results, run, write_recipes
+from hat_sr.model.config import HATConfig
 from hat_sr.model.cost import multiply_adds
 from hat_sr.train.config import NetworkConfig
 from hat_sr.train.loop import train
@@ -96,10 +100,14 @@ def test_recipes_train_the_same(done, tmp_path):
     """What `hat-sr train` makes of a written recipe is what `run` makes, and `run` only scores it."""
     root = make_data(tmp_path)
     experiment = _load(root)
-    commands = write_recipes(experiment, root / "runs", root / "recipes")
+    commands = write_recipes(experiment, root / "runs", root / "recipes", command="hat-sr experiment small")
     assert [command.split()[-1] for command in commands] == [
-        str(root / "runs" / name) for name in ("plain/seed-0", "plain/seed-1", "wide/seed-0", "tuned/seed-0")
+        *(str(root / "runs" / name) for name in ("plain/seed-0", "plain/seed-1", "wide/seed-0")),
+        "start",  # before what starts from it
+        str(root / "runs/tuned/seed-0"),
     ]
+    assert commands[3] == "hat-sr experiment small --arms start"
+    assert not (root / "recipes/start-seed-0.toml").exists()
     recipe = load_recipe(root / "recipes/plain-seed-1.toml")
     assert recipe == replace(experiment.arm("plain").recipe, seed=1)
     train(recipe, root / "runs/plain/seed-1")
@@ -174,6 +182,53 @@ def test_a_dry_run_of_what_a_lab_would_start(name, tmp_path):
     total = {arm.recipe.optim.total_steps for arm in experiment.arms}
     assert steps == {f"steps      {number:,}, which is {2 * number:,} patches" for number in total}
     assert min(total) >= 200_000
+
+
+class StandIn(torch.nn.Module):
+    """For RCAN and SwinIR: enlarges by what it is called with."""
+
+    called: ClassVar = []
+
+    def __init__(self, *, scale=1, upscale=1, **arguments):
+        super().__init__()
+        self.called.append(arguments)
+        self.body = torch.nn.Conv2d(3, 3 * (scale * upscale) ** 2, 3, padding=1)
+        self.tail = torch.nn.PixelShuffle(scale * upscale)
+
+    def forward(self, x):
+        return self.tail(self.body(x))
+
+
+def _shrunk(recipe):
+    """The same with a HAT of one block, where it is the published one."""
+    if recipe.model is None:
+        return recipe
+    parts = {"use_cab": recipe.model.use_cab, "use_ocab": recipe.model.use_ocab}
+    assert recipe.model == HATConfig(upscale=4, **parts)
+    return replace(recipe, model=replace(recipe.model, depths=(1,), num_heads=(6,)))
+
+
+def test_a_dry_run_of_the_published_networks(tmp_path, monkeypatch):
+    root = make_data(tmp_path)
+    save_png(root / "DF2K/a.png", photo(80, 96))
+    for name in ("RCAN", "SwinIR"):
+        module = ModuleType(f"spandrel.architectures.{name}")
+        setattr(module, name, StandIn)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(StandIn, "called", [])
+    words = ("--data.root", str(root), "--data.patch-size", "16", "--data.batch-size", "2", "--data.num-workers", "0")
+    experiment = load_experiment("networks", words, scale_up=True)
+    arms = [replace(arm, recipe=_shrunk(arm.recipe)) for arm in experiment.arms]
+    lines = describe_all(replace(experiment, arms=tuple(arms)), root / "runs")
+    assert not (root / "runs").exists()
+    networks = [line.split()[1].strip(",") for line in lines if line.startswith("network ")]
+    assert networks == ["spandrel.architectures.RCAN:RCAN", "HAT", "HAT", "spandrel.architectures.SwinIR:SwinIR"]
+    assert [line for line in lines if line.startswith("steps")] == [
+        "steps      500,000, which is 1,000,000 patches"
+    ] * 4
+    rcan, swinir = StandIn.called
+    assert (rcan["n_resgroups"], rcan["n_resblocks"], rcan["n_feats"]) == (10, 20, 64)
+    assert (swinir["depths"], swinir["embed_dim"], swinir["upsampler"]) == ([6] * 6, 180, "pixelshuffle")
 
 
 def test_multiply_adds_of_ours_and_of_others(tmp_path):

@@ -1,5 +1,6 @@
 """With a stand-in for spandrel; tests/baselines has the real one."""
 
+import json
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -98,7 +99,8 @@ def test_hat_is_for_any_size_and_differentiable(tmp_path):
 
 def test_another_network(spandrel, other):
     network = load_upscale(other)
-    assert (network.title, network.scale, network.in_chans, network.size_multiple) == ("Repeat", 2, 3, 8)
+    assert (network.name, network.title, network.scale) == ("other", "Repeat", 2)
+    assert (network.in_chans, network.size_multiple) == (3, 8)
     assert network.dtypes == (torch.float32, torch.bfloat16)
     assert network.module is spandrel.found.model
     x = random_image(1, 3, 4, 5).requires_grad_()
@@ -138,10 +140,57 @@ def test_what_is_no_weights_at_all_is_refused_as_ever(spandrel, tmp_path, conten
         load_upscale(str(tmp_path / "a.pth"))
 
 
-def test_the_network_of_a_recipe_is_not_guessed(spandrel, tmp_path):
-    save_file({"weight": torch.ones(1)}, tmp_path / "a.safetensors", metadata={NETWORK_KEY: "{}"})
-    with pytest.raises(WeightsError, match=r"recipe's \[network\].*does not run it"):
+class Times(torch.nn.Module):
+    """×2 by nearest neighbour, times a number that its weights do not tell."""
+
+    def __init__(self, *, number=255):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.number = number
+
+    def forward(self, x):
+        return nearest(2)(x) * self.weight * self.number
+
+
+def trained(path, entry, weight=1.0, **arguments):
+    """A file as `hat_sr.train` writes it for a recipe's [network]."""
+    text = json.dumps({"entry": entry, "arguments": arguments, "provenance": {}})
+    save_file({"weight": torch.full((1,), weight)}, path, metadata={NETWORK_KEY: text})
+    return str(path)
+
+
+def test_the_network_of_a_recipe_is_made_by_its_own_arguments(spandrel, tmp_path):
+    spandrel.found = Descriptor(model=Times())
+    network = load_upscale(trained(tmp_path / "a.safetensors", f"{__name__}:Times", weight=0.25, number=4))
+    x = random_image(1, 3, 4, 5)
+    assert torch.equal(network.upscale(x).detach(), nearest(2)(x))
+    assert not network.module.training
+
+
+@pytest.mark.parametrize("entry", ["my_networks:Times", f"{__name__}:Repeat", __name__, f"{__name__[:-1]}:Times"])
+def test_a_class_that_a_file_names_is_not_imported(spandrel, tmp_path, entry):
+    spandrel.found = Descriptor(model=Times())
+    with pytest.raises(WeightsError, match=f"{entry}, which hat-sr trains .* spandrel takes it for its own Times"):
+        load_upscale(trained(tmp_path / "a.safetensors", entry, number=4))
+
+
+def test_arguments_that_the_class_does_not_take(spandrel, tmp_path):
+    spandrel.found = Descriptor(model=Times())
+    with pytest.raises(WeightsError, match=r"a\.safetensors: .*cannot be made by the arguments .*\(TypeError: .*width"):
+        load_upscale(trained(tmp_path / "a.safetensors", f"{__name__}:Times", width=4))
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON", "[]", '{"entry": "a:B", "arguments": 3}'])
+def test_a_recipe_s_network_with_damaged_metadata(spandrel, tmp_path, text):
+    save_file({"weight": torch.ones(1)}, tmp_path / "a.safetensors", metadata={NETWORK_KEY: text})
+    with pytest.raises(WeightsError, match=r"a\.safetensors: its metadata, under 'hat_sr_network', is not as"):
         load_upscale(str(tmp_path / "a.safetensors"))
+
+
+def test_the_network_of_a_recipe_without_spandrel(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(WeightsError, match=r"holds weights of a:B, not of HAT; to run .*: pip install"):
+        load_upscale(trained(tmp_path / "a.safetensors", "a:B"))
 
 
 def test_an_unknown_name():
@@ -150,7 +199,7 @@ def test_an_unknown_name():
 
 
 def plain(upscale, **changes):
-    settings = {"title": "double", "scale": 2, "in_chans": 3, "size_multiple": 4}
+    settings = {"name": "double", "title": "double", "scale": 2, "in_chans": 3, "size_multiple": 4}
     return Network(upscale=upscale, **(settings | changes))
 
 

@@ -4,7 +4,7 @@ import torch
 from hat_sr import save_model
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.image.resize import resize
-from hat_sr.inference.named import load_network, load_upscales
+from hat_sr.inference.named import load_upscales
 from hat_sr.inference.upscaler import Upscaler
 from inference.doubles import random_image
 from model.tiny import tiny_model
@@ -32,7 +32,8 @@ def test_gradients_pass_through(tmp_path):
 
 
 def test_bundled_names():
-    assert (load_network("hat-xxs-x2").name, load_network("hat-xxs-x2").scale) == ("hat-xxs-x2", 2)
+    (network,) = load_upscales(["hat-xxs-x2"])
+    assert (network.name, network.title, network.scale) == ("hat-xxs-x2", "HAT", 2)
 
 
 def test_several_factors_are_refused(tmp_path):
@@ -57,9 +58,9 @@ def test_bicubic_alone_has_no_factor(names):
 
 def test_gray_networks_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="takes 1 channels"):
-        load_network(saved(tmp_path / "gray.safetensors", in_chans=1))
+        load_upscales([saved(tmp_path / "gray.safetensors", in_chans=1)])
 
 
 def test_unknown_names():
     with pytest.raises(WeightsError, match="did you mean 'hat-xs-x4'"):
-        load_network("hat-xs-4")
+        load_upscales(["hat-xs-4"])

@@ -1,6 +1,7 @@
 """`hat-sr experiment`."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def experiment(
     page
         Put the tables into this Markdown page too, between its marks, and the plot into pictures/ beside it.
     recipes
-        Train nothing: write the recipe of each arm into this folder, and print the commands that train them.
+        Train nothing: write the recipe of each arm into this folder, and print the commands that train all, in order.
     scale_up
         The published sizes and numbers of steps, on DF2K and ImageNet, instead of small ones.
     dry_run
@@ -57,7 +58,9 @@ def experiment(
     settings = load_experiment(name, (*own, *overrides), scale_up=scale_up)
     folder = output or Path("runs") / (settings.name + ("-scale-up" if scale_up else ""))
     if recipes is not None:
-        for line in write_recipes(settings, folder, recipes):
+        words = ["hat-sr", "experiment", name, *overrides, "--data", data, "--benchmarks", benchmarks, "-o", folder]
+        command = shlex.join(map(str, [*words, *(["--scale-up"] if scale_up else [])]))
+        for line in write_recipes(settings, folder, recipes, command=command):
             print(line)
         return
     if dry_run:

@@ -1,19 +1,27 @@
 """`hat-sr lam`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
+from hat_sr.cli.enlarging import say
+from hat_sr.cli.entrants import parse_names
 from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import InputError
 from hat_sr.evaluate.explain import SHARES, Explained, Scene, explain, to_json
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
+from hat_sr.inference.enlarge import DEFAULT_SCALE
 from hat_sr.inference.named import load_upscales
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window
 from hat_sr.lam.figure import Panel, check_figure_path, draw_figure
+from hat_sr.model.zoo import AUTO, bundled_for
+
+LARGEST_ERROR = 0.01
+"""Completeness error above which people are told."""
 
 
 def lam(
@@ -21,7 +29,7 @@ def lam(
     /,
     *,
     window: str,
-    models: Annotated[str, Parameter(alias="-m")],
+    models: Annotated[Sequence[str], Parameter(alias=("--model", "-m"), negative="")] = (AUTO,),
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     json: Path | None = None,
     lr: Annotated[bool, Parameter(negative="")] = False,
@@ -38,7 +46,8 @@ def lam(
         X,Y or X,Y,SIZE: the part to explain, in pixels of the high-resolution picture; its first column and row are X
         and Y, and its side is SIZE or 16.
     models
-        What hat-sr upscale takes as --model, or "bicubic", with commas between them; all of one factor.
+        As in hat-sr upscale but for exported files, with commas between several, or the option several times; all of
+        one factor. auto is the bundled one for ×4.
     output
         Where to draw the figure: .png, .pdf or .svg. Without it none is drawn. An existing file is replaced.
     json
@@ -55,7 +64,8 @@ def lam(
         check_figure_path(output)
     if json is not None and not json.parent.is_dir():
         raise InputError(f"{json}: there is no folder {json.parent}: make it first")
-    networks = load_upscales([name.strip() for name in models.split(",") if name.strip()], device=device)
+    names = [bundled_for(DEFAULT_SCALE) if name == AUTO else name for name in parse_names(models)]
+    networks = load_upscales(names, device=device)
     scale = networks[0].scale
     scene = Scene.read(image, scale, is_lr=lr)
     square.check(*(scale * side for side in scene.lr.shape[-2:]))
@@ -69,6 +79,12 @@ def lam(
                 explain(network, scene, square, steps=steps, progress=lambda _done, _total: progress.advance(task))
             )
     print(_table(results))
+    for each in results:
+        if (error := each.attribution.completeness_error) > LARGEST_ERROR:
+            say(
+                f"{each.name}: the completeness error is {error:.2%}, so its map is not exact: more --steps than "
+                f"{steps} make it smaller"
+            )
     if json is not None:
         with replacing(json) as part:
             part.write_text(to_json(results, scene, image=image, scale=scale, window=square, steps=steps))

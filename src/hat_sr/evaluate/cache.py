@@ -6,6 +6,7 @@ A file's name is a hash of all that its content depends on, so there is nothing 
 import base64
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -85,11 +86,19 @@ def file_digest(path: Path) -> str:
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """SHA-256 over this package's code and the versions of torch and spandrel: what changes them may change a score."""
+    """SHA-256 over all code that makes a score: what changes it may change a score.
+
+    That is this package's own, hat-sr-native's where it is installed, and the versions of torch and spandrel.
+    """
     spandrel = "".join(found.version for found in importlib.metadata.distributions(name="spandrel"))
     digest = hashlib.sha256(f"{hat_sr.__version__} {torch.__version__} {spandrel}".encode())
     folder = Path(hat_sr.__file__).parent
     for path in sorted(folder.rglob("*.py")):
         if path.relative_to(folder).parts[0] in ("model", "image", "inference", "evaluate"):
             digest.update(path.read_bytes())
+    native = importlib.util.find_spec("hat_sr_native")  # its attention rounds in another way than torch's
+    for place in [] if native is None else native.submodule_search_locations or []:
+        for path in sorted(Path(place).iterdir()):
+            if path.is_file():
+                digest.update(path.read_bytes())
     return digest.hexdigest()

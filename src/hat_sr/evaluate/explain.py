@@ -11,7 +11,7 @@ from torch import Tensor
 from hat_sr.evaluate.metrics import psnr
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.image.resize import imresize
-from hat_sr.inference.named import NamedUpscale
+from hat_sr.inference.baselines import Network
 from hat_sr.lam.attribution import EPSILON, KERNEL_SIZE, SIGMA, STEPS, Attribution, Window, local_attribution_map
 
 SHARES = (0.9, 0.95, 0.99)
@@ -58,14 +58,14 @@ class Explained:
 
 
 def explain(
-    network: NamedUpscale,
+    network: Network,
     scene: Scene,
     window: Window,
     *,
     steps: int = STEPS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Explained:
-    """Run `local_attribution_map`, whose errors it raises, and score its result."""
+    """Run `local_attribution_map`, whose errors it raises, on a network for RGB, and score its result."""
     found = local_attribution_map(network.upscale, scene.lr.float() / 255, window, steps=steps, progress=progress)
     if scene.hr is None:
         return Explained(name=network.name, attribution=found, psnr=None, window_psnr=None)

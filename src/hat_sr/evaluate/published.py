@@ -12,9 +12,12 @@ class Reference:
     key: str
     arxiv: str
     title: str
+    quoted_later: bool = False
+    """Whether its figures are as tables of later papers have them, some of which it cannot have itself."""
 
     def __str__(self) -> str:
-        return f"[{self.key}] {self.title}, arXiv {self.arxiv}"
+        later = ", as later papers quote it" if self.quoted_later else ""
+        return f"[{self.key}] {self.title}, arXiv {self.arxiv}{later}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from hat_sr.errors import ConfigError, DataError
 from hat_sr.evaluate.dataset import Dataset, find_dataset, listed
 from hat_sr.evaluate.pairs import load_pair, read_rgb
-from hat_sr.image.resize import imresize
+from hat_sr.image.resize import Border, imresize
 
 _MULTIPLE = 12
 _ENDINGS = re.compile(r"(_srf_\d+)?(_hr|_gt)?$")
@@ -137,15 +137,32 @@ def check_set(images: Sequence[Path], known_set: KnownSet) -> str:
 
 
 def describe_lr(dataset: Dataset) -> str:
-    """Where low-resolution images come from, with the border of files that were read, by the first of them."""
-    pair = dataset.pairs[0]
-    if pair.lr is None:
+    """Where low-resolution images come from; of files that were read, each is compared with MATLAB's bicubic.
+
+    The border is the one that more of them have; those that differ are named. Raises as `load_pair`.
+    """
+    if dataset.border is not None:
         return dataset.lr_source
-    lr, hr = read_rgb(pair.lr), load_pair(pair, dataset)[1]
-    for border in ("mirror", "clamp"):
-        if imresize(hr, 1 / dataset.scale, border=border).equal(lr):
-            return f"{dataset.lr_source} (MATLAB's bicubic, {border} border: {pair.lr.name} is equal to it)"
-    return f"{dataset.lr_source} (not MATLAB's bicubic of the ground truth: {pair.lr.name} differs from it)"
+    borders: tuple[Border, ...] = ("mirror", "clamp")
+    differing = {border: _not_bicubic(dataset, border) for border in borders}
+    border = min(borders, key=lambda each: len(differing[each]))
+    those, count = differing[border], len(dataset.pairs)
+    if len(those) == count:
+        return f"{dataset.lr_source} (not MATLAB's bicubic of the ground truth: none of {count} files is equal to it)"
+    found = f"MATLAB's bicubic, {border} border"
+    if those:
+        return f"{dataset.lr_source} ({found}, but {len(those)} of {count} files differ from it: {listed(those)})"
+    return f"{dataset.lr_source} ({found}: equal to it in {count} of {count} files)"
+
+
+def _not_bicubic(dataset: Dataset, border: Border) -> list[str]:
+    """The low-resolution files that are not the ground truth by MATLAB's bicubic with that border."""
+    names = []
+    for pair in dataset.pairs:
+        lr, hr = load_pair(pair, replace(dataset, jpeg=None))
+        if pair.lr is not None and not imresize(hr, 1 / dataset.scale, border=border).equal(lr):
+            names.append(pair.lr.name)
+    return names
 
 
 def pixel_digest(pixels: Tensor) -> str:

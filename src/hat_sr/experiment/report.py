@@ -6,7 +6,7 @@ from statistics import fmean
 
 from hat_sr.errors import ConfigError, require
 from hat_sr.evaluate.report import NONE, markdown_table
-from hat_sr.experiment.config import Experiment, Group
+from hat_sr.experiment.config import Arm, Experiment, Group
 from hat_sr.experiment.run import Result
 from hat_sr.files import replacing
 
@@ -76,9 +76,10 @@ def notes(experiment: Experiment, results: Results) -> str:
 
 
 def draw(experiment: Experiment, results: Results, path: Path) -> None:
-    """Write a PNG with the PSNR of the validations over steps, a panel for each group, the first seed of each arm.
+    """Write a PNG with the PSNR of the validations over steps, a panel for each group.
 
-    An arm that starts from another one has that one's before its own. Raises MissingExtraError without matplotlib.
+    Of an arm with several seeds their mean is drawn, and from the smallest to the largest a pale band. An arm that
+    starts from another one has that one's before its own. Raises MissingExtraError without matplotlib.
     """
     num_rows = -(-len(experiment.groups) // _COLUMNS)
     num_columns = min(_COLUMNS, len(experiment.groups))
@@ -86,34 +87,48 @@ def draw(experiment: Experiment, results: Results, path: Path) -> None:
     size = (_PANEL_INCHES[0] * num_columns, _PANEL_INCHES[1] * num_rows)
     figure = new_figure(size, dpi=_DOTS_PER_INCH, layout="constrained")
     panels = figure.subplots(num_rows, num_columns, squeeze=False).flat
+    folder = experiment.arms[0].recipe.log.validation_folder
+    validated = "PSNR-Y" if folder is None else f"PSNR-Y on {Path(folder).name}"
     for group, axes in zip(experiment.groups, panels, strict=False):
         lowest, highest = [], []
         for name in group.arms:
-            chain = experiment.chain(experiment.arm(name))
-            if not all(results[arm.name] for arm in chain):
+            points = curve(experiment, experiment.arm(name), results)
+            if not points:
                 continue
-            curve, done = [], 0
-            for arm in chain:
-                curve += [(done + step, psnr) for step, psnr in results[arm.name][0].curve]
-                done += arm.recipe.optim.total_steps
-            if not curve:
-                continue
-            steps, values = zip(*curve, strict=True)
-            axes.plot(steps, values, marker=".", linewidth=1, label=name)
-            lowest.append(values[len(values) // 4])
-            highest.append(max(values))
+            steps, values = zip(*points, strict=True)
+            means = [fmean(each) for each in values]
+            (line,) = axes.plot(steps, means, marker=".", linewidth=1, label=name)
+            if len(values[0]) > 1:
+                axes.fill_between(steps, [*map(min, values)], [*map(max, values)], color=line.get_color(), alpha=0.2)
+            lowest.append(means[len(means) // 4])
+            highest.append(max(max(each) for each in values))
         if highest:  # the first steps are far below the rest, which is what matters
             margin = 0.05 * (max(highest) - min(lowest)) + 0.01
             axes.set_ylim(min(lowest) - margin, max(highest) + margin)
             axes.legend(fontsize="small")
         axes.set_title(group.name, fontsize="medium")
         axes.set_xlabel("steps")
-        axes.set_ylabel("PSNR-Y, dB")
+        axes.set_ylabel(f"{validated}, dB")
         axes.grid(alpha=0.3)
     for axes in list(figure.axes)[len(experiment.groups) :]:
         axes.set_visible(False)
     with replacing(path) as part:
         figure.savefig(part, format="png")
+
+
+def curve(experiment: Experiment, arm: Arm, results: Results) -> list[tuple[int, tuple[float, ...]]]:
+    """Steps of an arm's validations, after those of the arms it starts from, with the PSNR of each seed.
+
+    Empty if an arm of these is not done.
+    """
+    chain = experiment.chain(arm)
+    num_seeds = min(len(results[part.name]) for part in chain)
+    points, done = [], 0
+    for part in chain:
+        curves = [result.curve for result in results[part.name][:num_seeds]]
+        points += [(done + each[0][0], tuple(psnr for _, psnr in each)) for each in zip(*curves, strict=True)]
+        done += part.recipe.optim.total_steps
+    return points
 
 
 def write_report(experiment: Experiment, results: Results, folder: Path) -> None:

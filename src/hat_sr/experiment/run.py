@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -119,20 +120,23 @@ def _train(arm: Arm, recipe: Recipe, place: Path, on_progress: Progress | None) 
     return train(recipe, place, on_progress=report)
 
 
-def write_recipes(experiment: Experiment, folder: Path, recipes: Path) -> list[str]:
+def write_recipes(experiment: Experiment, folder: Path, recipes: Path, *, command: str) -> list[str]:
     """Write the recipe of every training into the folder `recipes`, to be trained by `hat-sr train`.
 
-    Returns the commands that do so in the places where `run` looks, in an order in which they can be run. Arms with
-    tasks are left out: `run` alone trains them.
+    command: what calls `run` for this experiment and folder; with --arms behind it, it trains arms with tasks.
+    Returns the commands that train all arms in the places where `run` looks, in an order in which they can be run.
     """
     recipes.mkdir(parents=True, exist_ok=True)
     commands = []
-    for arm in (arm for arm in experiment.arms if not arm.tasks):
+    for arm in experiment.arms:
+        if arm.tasks:
+            commands.append(f"{command} --arms {arm.name}")
+            continue
         for seed in arm.seeds:
             file = recipes / f"{arm.name}-seed-{seed}.toml"
             with replacing(file) as part:
                 part.write_text(recipe_text(recipe_of(experiment, arm, seed, folder)), encoding="utf-8")
-            commands.append(f"hat-sr train {file} -o {run_folder(folder, arm, seed)}")
+            commands.append(shlex.join(["hat-sr", "train", str(file), "-o", str(run_folder(folder, arm, seed))]))
     return commands
 
 

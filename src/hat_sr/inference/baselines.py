@@ -5,9 +5,10 @@ it is best kept in an environment of its own.
 """
 
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from hat_sr.model.checkpoint import NETWORK_KEY
 from hat_sr.model.digest import weights_digest
 from hat_sr.model.official import unwrap
 from hat_sr.model.storage import read_file
-from hat_sr.model.zoo import load_model, local_file
+from hat_sr.model.zoo import label, load_model, local_file
 
 BICUBIC = "bicubic"
 """The name of bicubic interpolation, by any whole factor."""
@@ -36,6 +37,8 @@ TILE_PAD = 32
 class Network:
     """Something that enlarges images of any size by a whole factor."""
 
+    name: str
+    """What tables call it."""
     title: str
     """Its kind, such as HAT or DAT."""
     upscale: Upscale
@@ -65,6 +68,7 @@ def load_upscale(name: str, *, scale: int = 4) -> Network:
         return _load_other(name, error)
     multiple, factor = model.config.window_size, model.config.upscale
     return Network(
+        name=label(name),
         title="HAT",
         upscale=padded(model, multiple=multiple, scale=factor),
         scale=factor,
@@ -81,7 +85,7 @@ def _bicubic(scale: int) -> Network:
     def run(x: Tensor) -> Tensor:
         return resize(x, (scale * x.shape[-2], scale * x.shape[-1]))
 
-    return Network(title=BICUBIC, upscale=run, scale=scale, in_chans=3, size_multiple=1)
+    return Network(name=BICUBIC, title=BICUBIC, upscale=run, scale=scale, in_chans=3, size_multiple=1)
 
 
 def _load_other(name: str, error: WeightsError) -> Network:
@@ -91,8 +95,10 @@ def _load_other(name: str, error: WeightsError) -> Network:
         state = unwrap(content)
     except WeightsError:
         raise error from None  # no weights at all
+    stated = None
     if NETWORK_KEY in metadata:
-        raise error  # spandrel would guess its arguments, and the file states them
+        stated = _read_stated(name, metadata[NETWORK_KEY])
+        error = WeightsError(f"{name}: it holds weights of {stated.entry}, not of HAT")
     try:
         spandrel = require("spandrel", extra="baselines")
     except MissingExtraError as missing:
@@ -106,6 +112,8 @@ def _load_other(name: str, error: WeightsError) -> Network:
         raise WeightsError(f"{name}: spandrel opens it as {kind}, which is not for super-resolution")
     if found.input_channels != found.output_channels:
         raise WeightsError(f"{name}: {kind} makes {found.output_channels} channels of {found.input_channels}")
+    if stated is not None:
+        _make_as_stated(found.model, stated, state, name)
     supported = {torch.float32: True, torch.bfloat16: found.supports_bfloat16, torch.float16: found.supports_half}
     # Its call pads, which is wanted, and forbids gradients, which maps of attributions need: that wrapper is left out.
     call = inspect.unwrap(type(found).__call__)
@@ -116,6 +124,7 @@ def _load_other(name: str, error: WeightsError) -> Network:
         return out
 
     return Network(
+        name=label(name),
         title=kind,
         upscale=run,
         scale=found.scale,
@@ -124,6 +133,46 @@ def _load_other(name: str, error: WeightsError) -> Network:
         module=found.model,
         dtypes=tuple(dtype for dtype, can in supported.items() if can),
     )
+
+
+class _Stated(NamedTuple):
+    """What the file of a recipe's [network] says of it."""
+
+    entry: str
+    """Module and class, as module:name."""
+    arguments: dict[str, object]
+
+
+def _read_stated(name: str, text: str) -> _Stated:
+    try:
+        content = json.loads(text)
+        return _Stated(entry=str(content["entry"]), arguments=dict(content["arguments"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(
+            f"{name}: its metadata, under {NETWORK_KEY!r}, is not as hat-sr writes it: {error}"
+        ) from error
+
+
+def _make_as_stated(module: nn.Module, stated: _Stated, state: Mapping[str, Tensor], name: str) -> None:
+    """Make spandrel's network again by the file's own arguments: it guesses those that no shape tells (RCAN's range).
+
+    Nothing is imported that a file names: its class must be the one that spandrel took by itself.
+    """
+    module_name, _, class_name = stated.entry.partition(":")
+    kind = type(module)
+    if kind.__name__ != class_name or not f"{kind.__module__}.".startswith(f"{module_name}."):
+        raise WeightsError(
+            f"{name}: it holds weights of {stated.entry}, which hat-sr trains and validates but does not run; spandrel "
+            f"takes it for its own {kind.__name__}"
+        )
+    try:
+        module.__init__(**stated.arguments)  # type: ignore[misc]
+        module.load_state_dict(dict(state))
+    except Exception as reason:  # a network's constructor raises what comes
+        raise WeightsError(
+            f"{name}: {stated.entry} cannot be made by the arguments that the file states ({type(reason).__name__}: "
+            f"{reason})"
+        ) from reason
 
 
 class PlainUpscaler:
