@@ -61,6 +61,17 @@ def test_a_job_from_upload_to_deletion(tmp_path, client):
     assert list((tmp_path / "queue/files").iterdir()) == []
 
 
+def test_behind_a_proxy_that_shows_it_under_a_path(tmp_path):
+    with serving(tmp_path, root_path="/hat") as (_, client):
+        answer = client.post("/v1/jobs", files=upload(picture()))
+        assert answer.headers["location"] == f"/hat/v1/jobs/{answer.json()['id']}"
+        assert client.get("/", follow_redirects=False).headers["location"] == "/hat/ui/"
+        assert client.get("/ui/theme.css").status_code == 404  # there is no page, but it is counted as one
+        counted = client.get("/metrics").text
+    assert 'hat_sr_requests_total{path="/v1/jobs",status="202"} 1.0' in counted
+    assert 'hat_sr_requests_total{path="/ui",status="404"} 1.0' in counted
+
+
 def test_events_end_with_the_outcome(client):
     identity = client.post("/v1/jobs", files=upload(picture())).json()["id"]
     text = client.get(f"/v1/jobs/{identity}/events").text

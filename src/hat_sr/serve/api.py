@@ -19,6 +19,7 @@ from starlette.responses import StreamingResponse
 
 from hat_sr import __version__
 from hat_sr.inference.sizing import scaled_size
+from hat_sr.serve.answers import error_answer
 from hat_sr.serve.kinds import MEDIA_TYPES
 from hat_sr.serve.service import Service
 from hat_sr.serve.settings import RefusedError
@@ -127,6 +128,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         responses=_errors(413, 415, 422, 429),
     )
     def add(
+        request: Request,
         response: Response,
         file: Picture,
         scale: Scale = None,
@@ -135,7 +137,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         quality: Quality = None,
     ) -> JobView:
         job = service.submit(file.file, scale=scale, model=model, format=format, quality=quality)
-        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        response.headers["Location"] = f"{_root(request)}/v1/jobs/{job.id}"
         return _view(service, job)
 
     @app.get("/v1/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
@@ -196,7 +198,12 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
     @app.get("/", include_in_schema=False)
     def home(request: Request) -> RedirectResponse:
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/ui/")
+        return RedirectResponse(f"{_root(request)}/ui/")
+
+
+def _root(request: Request) -> str:
+    """The path under which a proxy shows all this."""
+    return str(request.scope.get("root_path", ""))
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -251,30 +258,26 @@ async def _events(service: Service, identity: str) -> AsyncIterator[str]:
         await asyncio.sleep(_SECONDS_BETWEEN_EVENTS)
 
 
-def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status, headers)
-
-
 def _refused(request: Request, error: RefusedError) -> JSONResponse:
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return _error(error.status, str(error), headers)
+    return error_answer(error.status, str(error), headers)
 
 
 def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-    return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+    return error_answer(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
 def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     parts = [f"{'.'.join(str(name) for name in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
-    return _error(422, "; ".join(parts))
+    return error_answer(422, "; ".join(parts))
 
 
 def _system_error(request: Request, error: OSError) -> JSONResponse:
     logger.error("a request failed", exc_info=error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _error(507, "the server's disk is full: try again later")
-    return _error(500, "something went wrong in the server: see its log")
+        return error_answer(507, "the server's disk is full: try again later")
+    return error_answer(500, "something went wrong in the server: see its log")
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    return _error(500, "something went wrong in the server: see its log")
+    return error_answer(500, "something went wrong in the server: see its log")
