@@ -1,8 +1,8 @@
 """The HTTP API. Every error is `{"error": sentence}` with its status, and holds no path."""
 
 import asyncio
-import errno
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from starlette.responses import StreamingResponse
 
 from hat_sr import __version__
 from hat_sr.inference.sizing import scaled_size
+from hat_sr.serve import room
 from hat_sr.serve.answers import error_answer
 from hat_sr.serve.kinds import MEDIA_TYPES
 from hat_sr.serve.service import Service
@@ -79,6 +80,7 @@ def create_app(service: Service) -> FastAPI:
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(OSError)(_system_error)
+    app.exception_handler(sqlite3.Error)(_system_error)
     app.exception_handler(Exception)(_unexpected)
     _add_pictures(app, service)
     _add_jobs(app, service)
@@ -264,6 +266,8 @@ def _refused(request: Request, error: RefusedError) -> JSONResponse:
 
 
 def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    if room.is_full(error):  # while the request was read, which FastAPI takes for the client's fault
+        return _full(request, error)
     return error_answer(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
@@ -272,11 +276,13 @@ def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     return error_answer(422, "; ".join(parts))
 
 
-def _system_error(request: Request, error: OSError) -> JSONResponse:
+def _system_error(request: Request, error: Exception) -> JSONResponse:
     logger.error("a request failed", exc_info=error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return error_answer(507, "the server's disk is full: try again later")
-    return error_answer(500, "something went wrong in the server: see its log")
+    return _full(request, error) if room.is_full(error) else _unexpected(request, error)
+
+
+def _full(request: Request, error: Exception) -> JSONResponse:
+    return error_answer(room.STATUS, room.SENTENCE)
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

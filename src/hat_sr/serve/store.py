@@ -103,7 +103,7 @@ class Store:
 
     def _restart(self) -> None:
         self._run("DELETE FROM jobs WHERE direct AND state IN ('queued', 'running')")
-        self._run("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
+        self.requeue()
         known = {row["id"] for row in self._run("SELECT id FROM jobs")}
         for folder in self._files.iterdir():
             if folder.name not in known:
@@ -173,6 +173,10 @@ class Store:
         )
         return _job(rows[0]) if rows else None
 
+    def requeue(self) -> None:
+        """What was being worked on waits again: for whoever knows that nobody is at it any more."""
+        self._run("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
+
     def finish(self, job: Job, *, warnings: list[str]) -> bool:
         """The result is there: the job is done. False if it was cancelled meanwhile."""
         _sync(self.result(job))
@@ -189,6 +193,14 @@ class Store:
         if waited:
             self.clear(identity)
         return waited or self._end(identity, "cancelled", of="running", status=410, error=_CANCELLED)
+
+    def clear_work(self, job: Job) -> None:
+        """Delete all files of a job but the one that came."""
+        for path in self.folder(job.id).glob("*"):  # none if it was forgotten meanwhile
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != self.source(job):
+                path.unlink(missing_ok=True)
 
     def clear(self, identity: str) -> None:
         """Delete the files of a job that did not become done."""
