@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import struct
+import time
 import zlib
 
 import pytest
@@ -200,6 +201,17 @@ def test_results_expire(tmp_path):
             pass
         assert "too long ago" in client.get(f"/v1/jobs/{identity}/result").json()["error"]
     assert list((tmp_path / "queue/files").iterdir()) == []
+
+
+def test_results_expire_while_the_worker_is_busy(tmp_path, monkeypatch):
+    with serving(tmp_path, keep_seconds=1000) as (service, client):
+        identity = client.post("/v1/jobs", files=upload(picture())).json()["id"]
+        finished(client, identity)
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 1001)
+        for path in ("", "/result", "/events"):
+            assert client.get(f"/v1/jobs/{identity}{path}").status_code == 404
+        assert service.store.get(identity) is not None
 
 
 def test_an_error_of_ours_tells_nothing(tmp_path, monkeypatch):

@@ -131,7 +131,7 @@ def test_an_answer_that_makes_no_sense_is_one_sentence(tmp_path, ill, how, words
         ill(how).look(tmp_path)
 
 
-class Unwanted(Exception):
+class UnwantedError(Exception):
     """What a check raises when nobody wants the picture any more."""
 
 
@@ -140,9 +140,9 @@ def test_what_nobody_wants_any_more_ends(tmp_path, ill):
 
     def check():
         if (tmp_path / "pid").exists():
-            raise Unwanted
+            raise UnwantedError
 
-    with pytest.raises(Unwanted):
+    with pytest.raises(UnwantedError):
         ill("hang", "read", seconds=10**6).read(tmp_path / "a.png", tmp_path, num_pixels=108, check=check)
     until(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists())
 

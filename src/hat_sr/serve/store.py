@@ -211,12 +211,14 @@ class Store:
         self._run("DELETE FROM jobs WHERE id = ?", identity)
         self.clear(identity)
 
-    def remove_finished(self, *, before: float) -> int:
-        """Forget what was finished before that time; returns how many that were."""
-        rows = self._run("SELECT id FROM jobs WHERE finished < ?", before)
-        for row in rows:
-            self.remove(row["id"])
-        return len(rows)
+    def remove_finished(self, *, before: float, max_bytes: int) -> None:
+        """Forget what was finished before that time, and what is older than files of so many bytes of later ones."""
+        num_bytes = 0
+        for row in self._run("SELECT id, finished FROM jobs WHERE finished IS NOT NULL ORDER BY finished DESC"):
+            if row["finished"] < before or num_bytes > max_bytes:
+                self.remove(row["id"])
+            else:
+                num_bytes += sum(path.stat().st_size for path in self.folder(row["id"]).glob("*"))
 
     def _end(
         self,

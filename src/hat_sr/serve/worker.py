@@ -31,7 +31,7 @@ class _CancelledError(Exception):
 
 
 class Worker(threading.Thread):
-    """Takes jobs from the store, until it is stopped; deletes what was finished too long ago.
+    """Takes jobs from the store, until it is stopped; deletes what was finished too long ago, and what is too much.
 
     A picture is treated as `hat-sr upscale` treats it: the same functions, the same pixels.
     """
@@ -72,7 +72,9 @@ class Worker(threading.Thread):
                     self._store.requeue()
                     in_doubt = False
                 if time.monotonic() - swept > min(_SECONDS_BETWEEN_SWEEPS, self._settings.keep_seconds):
-                    self._store.remove_finished(before=time.time() - self._settings.keep_seconds)
+                    self._store.remove_finished(
+                        before=time.time() - self._settings.keep_seconds, max_bytes=self._settings.keep_bytes
+                    )
                     swept = time.monotonic()
                 job = self._store.claim()
                 if job is not None:
