@@ -164,6 +164,13 @@ def test_a_request_in_chunks_is_counted(tmp_path):
     assert "larger than 100000 bytes" in answer.json()["error"]
 
 
+def test_a_form_that_is_broken(client):
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/jobs", content=b"--y nothing of the kind", headers=headers)
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+
+
 def test_a_queue_that_is_full(tmp_path, monkeypatch):
     with serving(tmp_path, max_queue=2) as (service, client):
         monkeypatch.setattr(service.store, "claim", lambda: None)  # nobody works
