@@ -196,7 +196,9 @@ def test_a_task_for_workers_in_other_folders(batch, tmp_path):
     assert Path(elsewhere.settings.model).is_absolute()
     assert Path(elsewhere.settings.model).samefile(model)
     assert (elsewhere.destination, elsewhere.settings.scale) == ("memory://out", 2)
-    for name in ("auto", "hat-xs-x2", "hf://someone/something"):
+    for name in ("auto", "hat-xs-x2"):
+        Path(name).mkdir()  # names go before files
+    for name in ("auto", "hat-xs-x2", "bicubic", "hf://someone/something"):
         named = replace(task, settings=Settings(model=name, scale=2)).from_anywhere()
         assert named.settings.model == name
 

@@ -7,6 +7,8 @@ import struct
 import time
 import zlib
 
+import numpy as np
+import OpenImageIO as oiio  # noqa: N813
 import pytest
 
 from cli.running import run
@@ -281,6 +283,18 @@ def test_the_description_is_whole_and_needs_no_other_host(client):
         "/readyz",
         "/metrics",
     }
+
+
+def test_a_picture_that_lies_on_its_side(tmp_path, client):
+    spec = oiio.ImageSpec(12, 9, 3, "uint8")
+    spec.attribute("Orientation", 6)
+    output = oiio.ImageOutput.create("jpeg")
+    assert output.open(str(tmp_path / "a.jpg"), spec)
+    assert output.write_image(np.zeros((9, 12, 3), np.uint8))
+    assert output.close()
+    answer = client.post("/v1/upscale", files=upload((tmp_path / "a.jpg").read_bytes()))
+    (tmp_path / "b.jpg").write_bytes(answer.content)
+    assert read_image(tmp_path / "b.jpg").pixels.shape == (24, 18, 3)
 
 
 def test_the_picture_keeps_what_its_file_says(tmp_path, client):

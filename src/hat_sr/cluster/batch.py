@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from hat_sr.cluster.places import Place, whole
 from hat_sr.errors import ConfigError, HatError, InputError
 from hat_sr.image.formats import IMAGE_SUFFIXES, result_suffix, suffix_of
+from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.manifest import Outcome, Planned, attempt
 from hat_sr.inference.upscaler import Progress
+from hat_sr.model.zoo import AUTO, bundled_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +28,11 @@ class Task:
     def from_anywhere(self) -> "Task":
         """The same task for processes that were started in other folders: with whole paths."""
         model = self.settings.model
+        is_path = model not in (AUTO, BICUBIC, *bundled_names()) and Path(model).exists()
         return Task(
             source=whole(self.source),
             destination=whole(self.destination),
-            settings=replace(self.settings, model=whole(model) if Path(model).exists() else model),
+            settings=replace(self.settings, model=whole(model) if is_path else model),
         )
 
 
