@@ -149,8 +149,8 @@ def main() -> None:
         outcome = try_it(Path(folder), kills=options.kills, seed=options.seed)
     of_pictures = dict(sorted(Counter(outcome.accepted.values()).items()))
     print(
-        f"{options.kills} kills, {outcome.while_running} of them while a job was worked on, {outcome.in_requests} of them "
-        f"within requests"
+        f"{options.kills} kills, {outcome.while_running} of them while a job was worked on, "
+        f"{outcome.in_requests} within requests"
     )
     print(f"{len(outcome.accepted)} jobs accepted, of pictures {of_pictures}")
     print(f"{outcome.unanswered} requests unanswered, of which {outcome.taken} had become jobs")
