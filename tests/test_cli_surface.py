@@ -121,6 +121,7 @@ SURFACE = {
         "--direct-seconds": "optional",
         "--file-seconds": "optional",
         "--keep-seconds": "optional",
+        "--keep-bytes": "optional",
         "--memory": "optional",
         "--precision": "optional",
         "--device": "optional",

@@ -17,6 +17,8 @@ except ImportError:  # not on Windows, where nothing is locked
 
 PART_PREFIX = ".hat-sr-"
 """How the names of unfinished files begin."""
+LEFTOVER_SECONDS = 600
+"""An unfinished file that nothing has written to for so long is taken for one of a process that was killed."""
 
 
 @contextmanager
@@ -86,7 +88,7 @@ def locked(path: Path) -> IO[bytes] | None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete unfinished files that nothing has written to for ten minutes: what killed processes left in a folder."""
-    since = time.time() - 600
+    since = time.time() - LEFTOVER_SECONDS
     for path in folder.glob(f"{PART_PREFIX}*.part"):
         with suppress(OSError):
             if path.stat().st_mtime < since:

@@ -1,9 +1,15 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import fsspec
 import pytest
 
 from cli.running import run, write_noise
 from hat_sr import save_model
+from hat_sr.cluster.batch import Task
 from hat_sr.image.io import read_image
+from hat_sr.inference.enlarge import Settings
 from hat_sr.model.initialise import initialise_as_interpolator
 from model.tiny import tiny_model
 
@@ -150,6 +156,51 @@ def test_a_picture_that_vanishes_fails_alone(batch, memory, monkeypatch, capsys)
     assert batch("memory://photos", "memory://out") == 1
     assert "failed: memory://photos/trip/b.png: FileNotFoundError" in capsys.readouterr().err
     assert sorted(found(memory, "/out")) == ["a.png", "trip/c.tif"]
+
+
+def test_a_store_that_fails_at_one_picture_fails_it_alone(batch, memory, monkeypatch, capsys):
+    info = type(memory).info
+
+    def failing(store, path, **options):
+        if path.endswith("trip/b.png"):
+            raise PermissionError("not yours")
+        return info(store, path, **options)
+
+    (batch.folder / "in/bad.png").unlink()
+    memory.put(f"{batch.folder}/in/", "memory://photos", recursive=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(memory), "info", failing)
+        assert batch("memory://photos", "memory://out") == 1
+    assert "failed: memory://photos/trip/b.png: PermissionError: not yours" in capsys.readouterr().err
+    assert sorted(found(memory, "/out")) == ["a.png", "trip/c.tif"]
+    assert batch("memory://photos", "memory://out") == 0  # it is tried again by itself
+    assert sorted(found(memory, "/out")) == RESULTS
+
+
+def test_what_a_killed_batch_left_is_deleted(batch):
+    left = [batch.folder / "out" / name for name in (".hat-sr-1.part", "trip/.hat-sr-2.part")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    assert batch("in", "out") == 1
+    assert not [path for path in left if path.exists()]
+
+
+def test_a_task_for_workers_in_other_folders(batch, tmp_path):
+    model = Path("../tiny.safetensors")
+    task = Task(source="in", destination="memory://out", settings=Settings(model=str(model), scale=2))
+    elsewhere = task.from_anywhere()
+    assert Path(elsewhere.source).is_absolute()
+    assert Path(elsewhere.source).samefile("in")
+    assert Path(elsewhere.settings.model).is_absolute()
+    assert Path(elsewhere.settings.model).samefile(model)
+    assert (elsewhere.destination, elsewhere.settings.scale) == ("memory://out", 2)
+    for name in ("auto", "hat-xs-x2"):
+        Path(name).mkdir()  # names go before files
+    for name in ("auto", "hat-xs-x2", "bicubic", "hf://someone/something"):
+        named = replace(task, settings=Settings(model=name, scale=2)).from_anywhere()
+        assert named.settings.model == name
 
 
 def test_without_ray_it_says_what_to_install(batch, capsys):

@@ -1,7 +1,7 @@
 import fsspec
 import pytest
 
-from hat_sr.cluster.places import Place
+from hat_sr.cluster.places import Place, whole
 from hat_sr.errors import InputError
 from hat_sr.inference.manifest import FileLines, stamp
 
@@ -54,6 +54,32 @@ def test_what_fails_leaves_what_was_there(url):
     with place.read("a.png") as path:
         assert path.read_bytes() == b"one"
     assert list(place.files()) == ["a.png"]
+
+
+def test_what_killed_processes_left_is_deleted(url, monkeypatch):
+    place = Place(url)
+    for name in ("a.png", ".hat-sr-a.part", "trip/.hat-sr-b.part", "other/.hat-sr-c.part", ".hat-sr-manifest.jsonl"):
+        put(place, name, b"x")
+    names = ["a.png", "trip/b [1].png", "nowhere/c.png"]
+    place.remove_leftovers(names)
+    assert place.stamp(".hat-sr-a.part") is not None  # another process may still write to it
+    for module in ("files", "cluster.places"):
+        monkeypatch.setattr(f"hat_sr.{module}.LEFTOVER_SECONDS", -1)
+    place.remove_leftovers(names)
+    assert place.stamp(".hat-sr-a.part") is place.stamp("trip/.hat-sr-b.part") is None
+    for name in ("a.png", "other/.hat-sr-c.part", ".hat-sr-manifest.jsonl"):
+        assert place.stamp(name) is not None
+
+
+def test_whole_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for url, expected in (
+        ("photos/", f"{tmp_path}/photos"),
+        ("", f"{tmp_path}"),
+        ("/photos", "/photos"),
+        ("s3://bucket/photos", "s3://bucket/photos"),
+    ):
+        assert whole(url) == expected
 
 
 def test_one_folder_in_another(url):

@@ -139,9 +139,9 @@ def test_attempts():
         def work():
             raise error
 
-        return attempt("a.png", "in/a.png", "1 bytes", work)
+        return attempt("a.png", "in/a.png", lambda: "1 bytes", work)
 
-    assert attempt("a.png", "in/a.png", "1 bytes", lambda: None) == DONE
+    assert attempt("a.png", "in/a.png", lambda: "1 bytes", lambda: None) == DONE
     assert fail(KeyError("surprise")).reason == "in/a.png: KeyError: 'surprise'"
     assert fail(ImageError("in/a.png: damaged")).reason == "in/a.png: damaged"
     again = [fail(error).again for error in (KeyError(), ImageError("a"), OutputError("a"), OSError(28, "full"))]

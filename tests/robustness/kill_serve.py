@@ -1,4 +1,4 @@
-"""Kill the server with -9 at random moments while jobs come in, start it again each time, and look for every job.
+"""Kill the server with -9 at random moments while clients send jobs, start it again each time, and look for every job.
 
 python tests/robustness/kill_serve.py --kills 50
 """
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock, Thread
 
 import httpx
 
@@ -23,7 +24,8 @@ from robustness.server import Server, write_picture
 
 NUM_PICTURES = 5
 SIDE = 24
-MOST_IN_QUEUE = 8
+NUM_CLIENTS = 4
+MOST_IN_QUEUE = 1000
 PATIENCE = 300
 """Seconds for an answer: other programs may keep the machine busy."""
 
@@ -35,7 +37,7 @@ class Outcome:
     accepted: dict[str, int] = field(default_factory=dict)
     """Which picture each job is of that the server said it has."""
     unanswered: int = 0
-    """Requests that got no answer, since it was killed."""
+    """Requests that got no answer, since the server was killed while it had them."""
     lost: int = 0
     wrong: int = 0
     """Jobs whose result is not that of an undisturbed run."""
@@ -43,6 +45,10 @@ class Outcome:
     """Jobs that nobody asked for: more than the accepted and the unanswered ones."""
     left: list[str] = field(default_factory=list)
     """Files that belong to no job, or are half written."""
+    in_requests: int = 0
+    """Kills at which there were such requests."""
+    taken: int = 0
+    """Jobs of such requests: they were accepted, only nobody was told."""
     while_running: int = 0
     """Kills at which a job was being worked on."""
 
@@ -52,15 +58,22 @@ class Outcome:
         return bool(self.accepted) and not (self.lost or self.wrong or self.double or self.left)
 
 
-def send(client: httpx.Client, server: Server, pictures: list[bytes], outcome: Outcome, number: int) -> None:
-    """One job."""
-    try:
-        answer = client.post(f"{server.address}/v1/jobs", files={"file": pictures[number]})
-    except httpx.TransportError:
-        outcome.unanswered += 1
-        return
-    if answer.status_code == 202:
-        outcome.accepted[answer.json()["id"]] = number
+def send(server: Server, pictures: list[bytes], outcome: Outcome, generator: random.Random, lock: Lock) -> None:
+    """One job after the other, until the server is killed."""
+    with httpx.Client(timeout=PATIENCE) as client:
+        while True:
+            number = generator.randrange(NUM_PICTURES)
+            try:
+                answer = client.post(f"{server.address}/v1/jobs", files={"file": pictures[number]})
+            except httpx.ConnectError:  # it never had this one
+                return
+            except httpx.TransportError:
+                with lock:
+                    outcome.unanswered += 1
+                return
+            if answer.status_code == 202:
+                with lock:
+                    outcome.accepted[answer.json()["id"]] = number
 
 
 def rows(server: Server) -> list[tuple[str, str]]:
@@ -80,17 +93,25 @@ def until_done(client: httpx.Client, server: Server) -> Iterator[tuple[str, str]
 
 def try_it(folder: Path, *, kills: int, seed: int) -> Outcome:
     """Kill it so often, and compare with an undisturbed run."""
-    generator, outcome = random.Random(seed), Outcome()
+    generator, outcome, lock = random.Random(seed), Outcome(), Lock()
     pictures = [write_picture(folder / f"{n}.png", height=SIDE, width=SIDE, seed=n) for n in range(NUM_PICTURES)]
     server = Server(folder, "--max-queue", str(MOST_IN_QUEUE), "--keep-seconds", "100000")
     with httpx.Client(timeout=PATIENCE) as client:
         server.start()
         expected = [client.post(f"{server.address}/v1/upscale", files={"file": data}).content for data in pictures]
         for number in range(kills):
-            until = time.monotonic() + generator.random() * 1.5
-            while time.monotonic() < until:
-                send(client, server, pictures, outcome, generator.randrange(NUM_PICTURES))
+            before = outcome.unanswered
+            clients = [
+                Thread(target=send, args=(server, pictures, outcome, random.Random(f"{seed} {number} {client}"), lock))
+                for client in range(NUM_CLIENTS)
+            ]
+            for thread in clients:
+                thread.start()
+            time.sleep(generator.random() * 1.5)
             server.kill()
+            for thread in clients:
+                thread.join()
+            outcome.in_requests += outcome.unanswered > before
             outcome.while_running += any(state == "running" for _, state in rows(server))
             if number % 5 == 4:  # in the middle of a start, too
                 server.start(ready=False)
@@ -104,7 +125,10 @@ def try_it(folder: Path, *, kills: int, seed: int) -> Outcome:
                 continue
             result = client.get(f"{server.address}/v1/jobs/{identity}/result").content
             outcome.wrong += result != expected[number]
-        outcome.double = max(0, len(states) - len(outcome.accepted) - outcome.unanswered)
+        taken = states.keys() - outcome.accepted.keys()
+        outcome.wrong += sum(states[identity] != "done" for identity in taken)
+        outcome.taken = len(taken)
+        outcome.double = max(0, outcome.taken - outcome.unanswered)
     server.stop()
     files = folder / "queue/files"
     outcome.left = [path.name for path in files.iterdir() if path.name not in states]
@@ -124,8 +148,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         outcome = try_it(Path(folder), kills=options.kills, seed=options.seed)
     of_pictures = dict(sorted(Counter(outcome.accepted.values()).items()))
-    print(f"{options.kills} kills, {outcome.while_running} of them while a job was worked on")
-    print(f"{len(outcome.accepted)} jobs accepted, of pictures {of_pictures}; {outcome.unanswered} requests unanswered")
+    print(
+        f"{options.kills} kills, {outcome.while_running} of them while a job was worked on, "
+        f"{outcome.in_requests} within requests"
+    )
+    print(f"{len(outcome.accepted)} jobs accepted, of pictures {of_pictures}")
+    print(f"{outcome.unanswered} requests unanswered, of which {outcome.taken} had become jobs")
     print(f"lost {outcome.lost}, wrong {outcome.wrong}, double {outcome.double}, left over {outcome.left}")
     sys.exit(not outcome.good)
 

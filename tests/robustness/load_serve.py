@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +21,13 @@ from robustness.server import Server, write_picture
 
 MAX_QUEUE = 30
 """Fewer than there are clients, so that some are told to come again."""
+MOST_SECONDS_OF_WAITING = 1
+"""Clients come again sooner than they are told."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A kind of request: what is sent where, and what must come back unless the queue is full."""
+    """A kind of request: what is sent where, and what must come back in the end."""
 
     path: str
     data: bytes
@@ -39,12 +42,14 @@ class Outcome:
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     """How often each kind of request got each status."""
+    told_to_wait: int = 0
+    """Answers that the queue is full; the client comes again with the same request."""
     wrong: list[str] = field(default_factory=list)
     """Answers that should have been others, and results of the wrong bytes."""
     lost: int = 0
     """Accepted jobs that did not become done."""
-    memory: tuple[int, int] = (0, 0)
-    """Bytes of the server's process, before, after a tenth of the requests as a warm-up, and at the end."""
+    memory: tuple[int, int, int] = (0, 0, 0)
+    """Bytes of the server's process: before the first request, after a fifth of them, and at the end."""
 
 
 def kinds_of_request(folder: Path, server: Server) -> dict[str, Ask]:
@@ -82,6 +87,7 @@ def try_it(folder: Path, *, num_requests: int, num_clients: int, seed: int) -> O
         threading.Lock(),
     )
     server.start()
+    idle = server.memory()
     try:
         asks = kinds_of_request(folder, server)
         jobs: list[str] = []
@@ -92,12 +98,18 @@ def try_it(folder: Path, *, num_requests: int, num_clients: int, seed: int) -> O
                 for _ in range(count):
                     name = generator.choice(["small picture", "photo into WebP", *asks])
                     ask = asks[name]
-                    answer = http.post(server.address + ask.path, files={"file": ask.data}, data=ask.fields)
+                    while True:
+                        answer = http.post(server.address + ask.path, files={"file": ask.data}, data=ask.fields)
+                        if answer.status_code != 429:
+                            break
+                        with lock:
+                            outcome.told_to_wait += 1
+                        time.sleep(generator.random() * MOST_SECONDS_OF_WAITING)
                     with lock:
                         outcome.answers[name, answer.status_code] += 1
                         if answer.status_code == 202:
                             jobs.append(answer.json()["id"])
-                        if answer.status_code not in (ask.status, 429):
+                        if answer.status_code != ask.status:
                             outcome.wrong.append(f"{name}: {answer.status_code} {answer.text[:200]}")
                         elif answer.status_code == 200 and answer.content != ask.expected:
                             outcome.wrong.append(f"{name}: other bytes")
@@ -120,7 +132,7 @@ def try_it(folder: Path, *, num_requests: int, num_clients: int, seed: int) -> O
             for identity in jobs:
                 final = http.get(f"{server.address}/v1/jobs/{identity}/events").text
                 outcome.lost += "event: done" not in final
-        outcome.memory = before, server.memory()
+        outcome.memory = idle, before, server.memory()
     finally:
         server.stop()
     return outcome
@@ -137,9 +149,10 @@ def main() -> None:
         outcome = try_it(Path(folder), num_requests=options.requests, num_clients=options.clients, seed=options.seed)
     for (name, status), number in sorted(outcome.answers.items()):
         print(f"{number:5d}  {status}  {name}")
-    before, after = (round(number / 2**20) for number in outcome.memory)
+    idle, before, after = (round(number / 2**20) for number in outcome.memory)
     print(f"{sum(outcome.answers.values())} answers, {len(outcome.wrong)} of them wrong, {outcome.lost} jobs lost")
-    print(f"memory of the server: {before} MB after a fifth of the requests, {after} MB at the end")
+    print(f"{outcome.told_to_wait} times a client was told to come again")
+    print(f"memory of the server: {idle} MB idle, {before} MB after a fifth of the requests, {after} MB at the end")
     print("\n".join(outcome.wrong[:20]))
     sys.exit(bool(outcome.wrong or outcome.lost))
 

@@ -4,7 +4,8 @@ python tests/robustness/mutate_files.py --count 5000
 
 The files are small pictures in every format that is read, with bytes flipped, cut, repeated, or numbers made large.
 They go through what `hat-sr upscale` runs on each file, with bicubic interpolation in the network's place, in a process
-that this one watches: if it dies, that is counted, and the next one goes on behind that file.
+that this one watches: if it dies, that is counted, and the next one goes on behind that file. Some go through the
+child processes that read files for the server, too.
 """
 
 import argparse
@@ -21,12 +22,19 @@ from pathlib import Path
 
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813
+import PIL.Image
 
-from hat_sr.errors import HatError
+from hat_sr.errors import HatError, ImageError
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.inference.enlarge import Enlarger, Settings
+from hat_sr.serve.exchange import take_picture
+from hat_sr.serve.sandbox import BadFileError, Sandbox
+from hat_sr.serve.settings import RefusedError
+from hat_sr.serve.settings import Settings as ServerSettings
 
+EACH = 5
+"""One file of so many goes through the server's child processes, too."""
 SECONDS, GIGABYTES = 10, 1
 """What no small file may take."""
 
@@ -45,6 +53,8 @@ class Tally:
     seconds: float = 0.0
     gigabytes: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
+    sandboxed: Counter[str] = field(default_factory=Counter)
+    """What became of those that went through the server's child processes, too."""
 
     @property
     def good(self) -> bool:
@@ -80,6 +90,8 @@ def seeds(folder: Path) -> list[Path]:
         ("jpeg.tif", 3, {"compression": "jpeg"}),
         ("rgb.tga", 3, {"compression": "rle"}),
         ("rgb.ppm", 3, {}),
+        ("gray.pgm", 1, {}),
+        ("rgb.pnm", 3, {}),
     ):
         pixels = noise(channels, "uint8")
         spec = oiio.ImageSpec(pixels.shape[1], pixels.shape[0], channels, oiio.UINT8)
@@ -88,14 +100,13 @@ def seeds(folder: Path) -> list[Path]:
         if "tile" in attributes:
             spec.tile_width = spec.tile_height = attributes["tile"]
         output = oiio.ImageOutput.create(name)
-        if output is None:
-            oiio.geterror()
-            continue  # a kind that this OpenImageIO does not write
         if not (output.open(str(folder / name), spec) and output.write_image(pixels) and output.close()):
             raise RuntimeError(f"{name}: {output.geterror()}")
         read_image(folder / name)
         paths.append(folder / name)
-    return paths
+    PIL.Image.fromarray(noise(3, "uint8")).save(folder / "rgb.jp2")  # which OpenImageIO only reads
+    read_image(folder / "rgb.jp2")
+    return [*paths, folder / "rgb.jp2"]
 
 
 def mutated(data: bytes, generator: random.Random) -> bytes:
@@ -196,11 +207,15 @@ class Watched:
 
 def tally(folder: Path, *, count: int, seed: int) -> Tally:
     """Damage files, enlarge them, count."""
-    found, watched = Tally(), Watched(folder)
-    (folder / "out").mkdir()
-    for name, data in mutations(folder, count=count, seed=seed):
+    found, watched, sandbox = Tally(), Watched(folder), Sandbox(seconds=SECONDS)
+    template = sandbox._process
+    for name in ("out", "sandbox"):
+        (folder / name).mkdir()
+    for number, (name, data) in enumerate(mutations(folder, count=count, seed=seed)):
         path, output = folder / name, folder / "out" / f"{name}.png"
         path.write_bytes(data)
+        if number % EACH == 0:
+            in_sandbox(sandbox, path, folder / "sandbox", found)
         line = watched.run(name)
         if line is None:
             found.died.append(f"{name}: {watched.process.wait()}")
@@ -223,8 +238,30 @@ def tally(folder: Path, *, count: int, seed: int) -> Tally:
             path.unlink()
         output.unlink(missing_ok=True)
     watched.close()
+    if sandbox._process is not template:
+        found.died.append("the process that reads files for the server")
+    sandbox.close()
     found.half += [path.name for path in (folder / "out").iterdir()]
     return found
+
+
+def in_sandbox(sandbox: Sandbox, path: Path, folder: Path, found: Tally) -> None:
+    """Read a file as the server does."""
+    try:
+        header = sandbox.look(path)
+        num_pixels = header["height"] * header["width"]
+        if num_pixels > ServerSettings.max_pixels:
+            found.sandboxed["too many pixels by the header"] += 1
+            return
+        sandbox.read(path, folder, num_pixels=num_pixels)
+        take_picture(folder, size=(header["height"], header["width"]))
+        found.sandboxed["picture"] += 1
+    except RefusedError as error:
+        found.slow.append(f"{path.name} in a child process: {error}")
+    except (BadFileError, ImageError) as error:
+        found.sandboxed["crashed or too much memory" if "crashed" in str(error) else "error"] += 1
+        if str(path.parent) in str(error):
+            found.unclear.append(f"{path.name} in a child process: {error}")
 
 
 def _is_whole(path: Path) -> bool:
@@ -254,6 +291,7 @@ def main() -> None:
     print(f"slowest {found.seconds:.1f} s, most memory of the process {found.gigabytes:.2f} GB")
     for kind, number in sorted(found.kinds.items()):
         print(f"  {kind}: {number}")
+    print(f"one in {EACH} through the server's child processes, too: {dict(found.sandboxed)}")
     for title in ("unclear", "died", "slow", "large", "half"):
         for line in getattr(found, title):
             print(f"{title}: {line}")

@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from cli.running import run, write_noise
 from hat_sr.image.io import read_image
 from hat_sr.inference.manifest import NAME
+from serve.serving import finished, picture, serving, upload
 
 
 @pytest.fixture
@@ -77,3 +80,83 @@ def test_a_disk_that_may_not_be_written_to(mounted, monkeypatch, capsys, command
     said = capsys.readouterr().err
     assert "cannot be written to" in said or "Read-only file system" in said
     assert list(out.iterdir()) == []
+
+
+FULL = {"error": "the server's disk is full: try again later"}
+
+
+@pytest.fixture
+def queue(mounted, tmp_path):
+    """The disk on which the queue of a server of this test is."""
+
+    def mount(options):
+        (tmp_path / "queue").symlink_to(mounted(options))
+        return tmp_path / "out"
+
+    return mount
+
+
+def fill(disk):
+    """Leave no room: a file has it, `ballast`."""
+    with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    assert shutil.disk_usage(disk).free == 0
+
+
+SOURCE = picture(height=170, width=256)
+
+
+@pytest.mark.parametrize("size", ["800k", "2m"])  # no room for the pixels, and not for the file of the result
+def test_a_server_says_that_its_disk_is_full(queue, tmp_path, size):
+    disk = queue(f"size={size}")
+    with serving(tmp_path) as (service, client):
+        identity = client.post("/v1/jobs", files=upload(SOURCE)).json()["id"]
+        assert finished(client, identity, "failed")["error"] == FULL["error"]
+        answer = client.get(f"/v1/jobs/{identity}/result")
+        assert (answer.status_code, answer.json()) == (507, FULL)
+        answer = client.post("/v1/upscale", files=upload(SOURCE))
+        assert (answer.status_code, answer.json()) == (507, FULL)
+        assert not [path for path in (disk / "files").rglob("*") if path.is_file()]
+        assert client.post("/v1/upscale", files=upload(picture())).status_code == (200 if size == "2m" else 507)
+        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+        assert client.post("/v1/upscale", files=upload(SOURCE)).status_code == 200
+        assert service.store.unfinished() == []
+
+
+def test_a_job_whose_end_cannot_be_written_down_is_done_later(queue, tmp_path, monkeypatch):
+    disk, full, calls = queue("size=3m"), threading.Event(), []
+    with serving(tmp_path) as (service, client):
+        clear_work = service.store.clear_work
+
+        def clear_and_fill(job):
+            clear_work(job)
+            calls.append(job)
+            if len(calls) == 2:  # the first is before the work
+                fill(disk)
+                full.set()
+
+        with monkeypatch.context() as patched:
+            patched.setattr("hat_sr.serve.worker.upscale_image", lambda *_, **__: 1 / 0)
+            patched.setattr(service.store, "clear_work", clear_and_fill)
+            identity = client.post("/v1/jobs", files=upload(SOURCE)).json()["id"]
+            assert full.wait(60)
+            answer = client.post("/v1/jobs", files=upload(SOURCE))
+            assert (answer.status_code, answer.json()) == (507, FULL)
+            assert client.get(f"/v1/jobs/{identity}").json()["state"] == "running"
+        (disk / "ballast").unlink()
+        finished(client, identity)
+        assert service.store.unfinished() == []
+
+
+def test_a_job_that_cannot_be_written_down_is_not_taken(queue, tmp_path, monkeypatch):
+    disk = queue("size=3m")
+    with serving(tmp_path) as (service, client):
+        planned = service._planned
+        with monkeypatch.context() as patched:
+            patched.setattr(service, "_planned", lambda *_, **options: (planned(*_, **options), fill(disk))[0])
+            answer = client.post("/v1/jobs", files=upload(SOURCE))
+        assert (answer.status_code, answer.json()) == (507, FULL)
+        assert service.store.unfinished() == []
+        (disk / "ballast").unlink()
+        finished(client, client.post("/v1/jobs", files=upload(SOURCE)).json()["id"])

@@ -44,10 +44,13 @@ def settings(folder, **changes):
 
 
 @contextmanager
-def serving(folder, *, page=False, **changes):
-    """The service, and a client of its application."""
-    with Service(settings(folder, **changes)) as service, TestClient(application(service, page=page)) as client:
-        yield service, client
+def serving(folder, *, page=False, root_path="", **changes):
+    """The service, and a client of its application; root_path as behind a proxy that takes it away."""
+    with Service(settings(folder, **changes)) as service:
+        address = f"http://testserver{root_path}"  # as uvicorn does, the client puts it before the path
+        app = application(service, page=page)
+        with TestClient(app, base_url=address, root_path=root_path) as client:
+            yield service, client
 
 
 def picture(suffix=".png", height=9, width=12, channels=3, seed=0):

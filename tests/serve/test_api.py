@@ -4,8 +4,11 @@ import json
 import re
 import shutil
 import struct
+import time
 import zlib
 
+import numpy as np
+import OpenImageIO as oiio  # noqa: N813
 import pytest
 
 from cli.running import run
@@ -59,6 +62,17 @@ def test_a_job_from_upload_to_deletion(tmp_path, client):
     for path in ("", "/result", "/events"):
         assert client.get(f"/v1/jobs/{identity}{path}").status_code == 404
     assert list((tmp_path / "queue/files").iterdir()) == []
+
+
+def test_behind_a_proxy_that_shows_it_under_a_path(tmp_path):
+    with serving(tmp_path, root_path="/hat") as (_, client):
+        answer = client.post("/v1/jobs", files=upload(picture()))
+        assert answer.headers["location"] == f"/hat/v1/jobs/{answer.json()['id']}"
+        assert client.get("/", follow_redirects=False).headers["location"] == "/hat/ui/"
+        assert client.get("/ui/theme.css").status_code == 404  # there is no page, but it is counted as one
+        counted = client.get("/metrics").text
+    assert 'hat_sr_requests_total{path="/v1/jobs",status="202"} 1.0' in counted
+    assert 'hat_sr_requests_total{path="/ui",status="404"} 1.0' in counted
 
 
 def test_events_end_with_the_outcome(client):
@@ -152,6 +166,13 @@ def test_a_request_in_chunks_is_counted(tmp_path):
     assert "larger than 100000 bytes" in answer.json()["error"]
 
 
+def test_a_form_that_is_broken(client):
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/jobs", content=b"--y nothing of the kind", headers=headers)
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+
+
 def test_a_queue_that_is_full(tmp_path, monkeypatch):
     with serving(tmp_path, max_queue=2) as (service, client):
         monkeypatch.setattr(service.store, "claim", lambda: None)  # nobody works
@@ -188,7 +209,19 @@ def test_results_expire(tmp_path):
         while client.get(f"/v1/jobs/{identity}").status_code == 200:
             pass
         assert "too long ago" in client.get(f"/v1/jobs/{identity}/result").json()["error"]
-    assert list((tmp_path / "queue/files").iterdir()) == []
+        while list((tmp_path / "queue/files").iterdir()):  # until the worker finds the time
+            pass
+
+
+def test_results_expire_while_the_worker_is_busy(tmp_path, monkeypatch):
+    with serving(tmp_path, keep_seconds=1000) as (service, client):
+        identity = client.post("/v1/jobs", files=upload(picture())).json()["id"]
+        finished(client, identity)
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 1001)
+        for path in ("", "/result", "/events"):
+            assert client.get(f"/v1/jobs/{identity}{path}").status_code == 404
+        assert service.store.get(identity) is not None
 
 
 def test_an_error_of_ours_tells_nothing(tmp_path, monkeypatch):
@@ -251,6 +284,18 @@ def test_the_description_is_whole_and_needs_no_other_host(client):
         "/readyz",
         "/metrics",
     }
+
+
+def test_a_picture_that_lies_on_its_side(tmp_path, client):
+    spec = oiio.ImageSpec(12, 9, 3, "uint8")
+    spec.attribute("Orientation", 6)
+    output = oiio.ImageOutput.create("jpeg")
+    assert output.open(str(tmp_path / "a.jpg"), spec)
+    assert output.write_image(np.zeros((9, 12, 3), np.uint8))
+    assert output.close()
+    answer = client.post("/v1/upscale", files=upload((tmp_path / "a.jpg").read_bytes()))
+    (tmp_path / "b.jpg").write_bytes(answer.content)
+    assert read_image(tmp_path / "b.jpg").pixels.shape == (24, 18, 3)
 
 
 def test_the_picture_keeps_what_its_file_says(tmp_path, client):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hat_sr.image.io import read_image
@@ -22,15 +23,20 @@ def server(tmp_path_factory):
 
 
 def run(folder, command, server):
+    """What the command prints."""
     write_picture(folder / "photo.jpg", height=20, width=30, seed=0)
     text = [word.replace("http://127.0.0.1:8000", server.address) for word in command]
-    subprocess.run(text, cwd=folder, check=True, capture_output=True)
+    return subprocess.run(text, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-def test_the_line_with_curl(tmp_path, server):
-    (line,) = re.findall(r"^    curl (.*)$", PAGE, flags=re.MULTILINE)
+def test_the_lines_with_curl(tmp_path, server):
+    line, events = re.findall(r"^    curl (.*)$", PAGE, flags=re.MULTILINE)
     run(tmp_path, ["curl", *line.split()], server)
     assert read_image(tmp_path / "large.jpg").pixels.shape == (40, 60, 3)
+    with (tmp_path / "photo.jpg").open("rb") as file:
+        job = httpx.post(f"{server.address}/v1/jobs", files={"file": file}).json()
+    told = run(tmp_path, ["curl", *events.replace("JOB", job["id"]).split()], server)
+    assert told.count("event: done") == 1
 
 
 def test_the_client_in_python(tmp_path, server):

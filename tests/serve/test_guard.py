@@ -27,11 +27,13 @@ def basic(password):
         (basic("secret"), 200),
         (basic("other"), 401),
         ("Basic !", 401),
+        ("Basic é", 401),
     ],
 )
-def test_the_token(tmp_path, authorization, status):
+@pytest.mark.parametrize("root_path", ["", "/hat"])
+def test_the_token(tmp_path, root_path, authorization, status):
     headers = {} if authorization is None else {"authorization": authorization.encode()}
-    with serving(tmp_path, token="secret") as (_, client):
+    with serving(tmp_path, token="secret", root_path=root_path) as (_, client):
         for path in ("/v1/models", "/metrics", "/docs", "/openapi.json"):
             assert client.get(path, headers=headers).status_code == status
         answer = client.post("/v1/upscale", files=upload(picture()), headers=headers)
@@ -42,8 +44,9 @@ def test_the_token(tmp_path, authorization, status):
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
 
 
-def test_pages_of_other_sites_send_nothing(tmp_path):
-    with serving(tmp_path) as (_, client):
+@pytest.mark.parametrize("root_path", ["", "/hat"])
+def test_pages_of_other_sites_send_nothing(tmp_path, root_path):
+    with serving(tmp_path, root_path=root_path) as (_, client):
         for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
             headers = {"sec-fetch-site": site}
             assert client.post("/v1/upscale", files=upload(picture()), headers=headers).status_code == status

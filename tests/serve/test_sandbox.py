@@ -51,11 +51,28 @@ def lie(source):
     raise ValueError(f"{source} and a secret")
 
 def fill(source):
-    source.write_bytes(bytes(2 << 20))
+    source.write_bytes(bytes(5 << 20))
     return {}
 
-child._LARGEST_FILE = 1 << 20
-child._TASKS = {**child._TASKS, "look": globals()[os.environ["ILL"]]}
+def hang(source, folder):
+    (folder / "pid.unfinished").write_text(str(os.getpid()))
+    (folder / "pid.unfinished").rename(folder / "pid")
+    time.sleep(10**6)
+
+def nonsense(source):
+    return {"height": -1, "width": 12, "channels": 3, "lossy": False}
+
+def chatter(source):
+    return {"height": 9, "width": 12, "channels": 3, "lossy": False, "more": "x" * (2 << 20)}
+
+def swell(source, folder):
+    import numpy
+    from hat_sr.image.pixels import Image
+    child.put_picture(Image(numpy.zeros((900, 1200, 3), numpy.uint8)), folder)
+    return {}
+
+child._LARGEST_FILE = 4 << 20
+child._TASKS = {**child._TASKS, os.environ["TASK"]: globals()[os.environ["ILL"]]}
 child.main()
 """
 
@@ -65,10 +82,11 @@ def ill(tmp_path, monkeypatch):
     """A sandbox whose decoder does that."""
     made = []
 
-    def make(how, seconds=20):
+    def make(how, task="look", seconds=20):
         script = tmp_path / "ill.py"
         script.write_text(ILL)
         monkeypatch.setenv("ILL", how)
+        monkeypatch.setenv("TASK", task)
         started = subprocess.Popen
 
         def start(command, **options):
@@ -105,6 +123,55 @@ def test_time_is_limited(tmp_path, ill, how):
     with pytest.raises(RefusedError, match=r"longer than 0\.5 s") as refused:
         ill(how, seconds=0.5).look(tmp_path)
     assert refused.value.status == 504
+
+
+@pytest.mark.parametrize(("how", "words"), [("nonsense", "makes no sense"), ("chatter", "crashed or took too much")])
+def test_an_answer_that_makes_no_sense_is_one_sentence(tmp_path, ill, how, words):
+    with pytest.raises(BadFileError, match=words):
+        ill(how).look(tmp_path)
+
+
+class UnwantedError(Exception):
+    """What a check raises when nobody wants the picture any more."""
+
+
+def test_what_nobody_wants_any_more_ends(tmp_path, ill):
+    (tmp_path / "a.png").write_bytes(picture())
+
+    def check():
+        if (tmp_path / "pid").exists():
+            raise UnwantedError
+
+    with pytest.raises(UnwantedError):
+        ill("hang", "read", seconds=10**6).read(tmp_path / "a.png", tmp_path, num_pixels=108, check=check)
+    until(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists())
+
+
+def test_cancelling_frees_the_worker_from_a_file_that_takes_long(tmp_path, ill, monkeypatch):
+    sandbox = ill("hang", "read", seconds=10**6)
+    monkeypatch.setattr("hat_sr.serve.service.Sandbox", lambda seconds: sandbox)
+    with serving(tmp_path) as (service, client):
+        identity = client.post("/v1/jobs", files=upload(picture())).json()["id"]
+        until(lambda: list(service.store.folder(identity).glob("work-*/pid")))
+        assert client.delete(f"/v1/jobs/{identity}").status_code == 204
+        until(lambda: 'hat_sr_jobs_total{outcome="cancelled"} 1.0' in client.get("/metrics").text)
+        assert not service.store.folder(identity).exists()
+
+
+def test_a_picture_of_another_size_is_not_taken(tmp_path, ill, monkeypatch):
+    sandbox = ill("swell", "read")
+    monkeypatch.setattr("hat_sr.serve.service.Sandbox", lambda seconds: sandbox)
+    with serving(tmp_path) as (_, client):
+        answer = client.post("/v1/upscale", files=upload(picture()))
+    assert (answer.status_code, "what was read of the picture is damaged" in answer.text) == (422, True)
+
+
+def until(what):
+    for _ in range(2000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come")
 
 
 def test_an_unknown_error_tells_nothing(tmp_path, ill):
@@ -198,9 +265,50 @@ def test_what_a_hostile_child_leaves_is_not_run(tmp_path, what):
             return (os.mkdir, (str(tmp_path / "owned"),))
 
     if what == "pixels":
-        (tmp_path / "pixels.npy").write_bytes(pickle.dumps(Payload()))
+        (tmp_path / "pixels").write_bytes(pickle.dumps(Payload())[:17])
     else:
-        (tmp_path / "picture.json").write_text(json.dumps({"linear": 1}))
+        (tmp_path / "picture.json").write_bytes(pickle.dumps(Payload()))
     with pytest.raises(ImageError, match="damaged"):
         take_picture(tmp_path)
     assert not (tmp_path / "owned").exists()
+
+
+def rest_of(folder, **changes):
+    """Say something else about the picture in the folder."""
+    rest = json.loads((folder / "picture.json").read_text())
+    (folder / "picture.json").write_text(json.dumps({**rest, **changes}))
+
+
+def test_no_more_is_read_than_a_picture_of_that_size_has(tmp_path, monkeypatch):
+    put_picture(Image(np.ones((2, 3, 3), np.uint8)), tmp_path)
+    with (tmp_path / "pixels").open("ab") as file:
+        file.truncate(1 << 40)
+    assert take_picture(tmp_path, size=(2, 3)).pixels.sum() == 18
+    for changes in (
+        {"shape": (3, 2, 3)},
+        {"shape": (2, 3, 5)},
+        {"shape": (2, 3, 1 << 40)},
+        {"shape": (2, 3)},
+        {"dtype": "object"},
+        {"dtype": "float64"},
+    ):
+        put_picture(Image(np.ones((2, 3, 3), np.uint8)), tmp_path)
+        rest_of(tmp_path, **changes)
+        with pytest.raises(ImageError, match="damaged"):
+            take_picture(tmp_path, size=(2, 3))
+    monkeypatch.setattr("hat_sr.serve.exchange._LARGEST_REST", 100)
+    with pytest.raises(ImageError, match="beside pixels"):
+        take_picture(tmp_path, size=(2, 3))
+
+
+@pytest.mark.parametrize("name", ["pixels", "picture.json"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_only_files_are_read(tmp_path, name, kind):
+    put_picture(Image(np.ones((2, 3, 3), np.uint8)), tmp_path)
+    (tmp_path / name).rename(tmp_path / "elsewhere")
+    if kind == "link":
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    else:
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(ImageError, match="damaged"):
+        take_picture(tmp_path)

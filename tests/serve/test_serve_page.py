@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -32,25 +34,44 @@ pytestmark = [
 ]
 
 
-async def made(service):
+async def made(service, root_path):
     """The application, made in a loop: else Gradio makes loops that it does not close."""
-    return application(service, page=True)
+    app = application(service, page=True)
+
+    async def under_path(scope, receive, send):
+        """What comes of uvicorn with --root-path, behind a proxy that takes that path away."""
+        await app({**scope, "root_path": root_path}, receive, send)
+
+    return under_path
+
+
+@contextmanager
+def started(folder, sandbox, root_path=""):
+    """A server at a free port, and where it is."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hat_sr.serve.service.Sandbox", lambda seconds: sandbox)
+        with Service(settings(folder, max_bytes=10**6)) as service:
+            listening = socket.create_server(("127.0.0.1", 0))
+            with ThreadPoolExecutor() as elsewhere:  # Playwright has a loop in this thread
+                app = elsewhere.submit(asyncio.run, made(service, root_path)).result()
+            running = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+            thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+            thread.start()
+            yield service, f"http://127.0.0.1:{listening.getsockname()[1]}{root_path}"
+            running.should_exit = True
+            thread.join()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, kept_sandbox):
-    """A server at a free port, and where it is."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("hat_sr.serve.service.Sandbox", lambda seconds: kept_sandbox)
-        with Service(settings(tmp_path_factory.mktemp("server"), max_bytes=10**6)) as service:
-            listening = socket.create_server(("127.0.0.1", 0))
-            config = uvicorn.Config(asyncio.run(made(service)), log_level="warning", timeout_graceful_shutdown=1)
-            running = uvicorn.Server(config)
-            thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-            thread.start()
-            yield service, f"http://127.0.0.1:{listening.getsockname()[1]}"
-            running.should_exit = True
-            thread.join()
+    with started(tmp_path_factory.mktemp("server"), kept_sandbox) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server_under_path(tmp_path_factory, kept_sandbox):
+    with started(tmp_path_factory.mktemp("server"), kept_sandbox, "/hat") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +84,8 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(server, browser):
+@contextmanager
+def opened(server, browser):
     """The page, open; afterwards nothing has gone wrong in it, and no other host was asked."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(PATIENCE)
@@ -82,6 +103,12 @@ def page(server, browser):
     assert [text for text in wrong if not text.startswith(("data:", "blob:"))] == []
 
 
+@pytest.fixture
+def page(server, browser):
+    with opened(server, browser) as page:
+        yield page
+
+
 def choose(page, data, name="photo.png"):
     page.set_input_files("#picture input[type=file]", {"name": name, "mimeType": "image/png", "buffer": data})
     page.wait_for_selector(f"#picture output:has-text('{name}, ')")
@@ -91,7 +118,7 @@ def test_from_a_picture_to_the_download(server, page, monkeypatch):
     held = Held(monkeypatch)
     choose(page, picture(height=20, width=30))
     page.click("#start")
-    bar = page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
+    bar = page.wait_for_selector("#state [role=progressbar][aria-valuenow='9']")
     assert bar.get_attribute("aria-label") == "Progress"
     assert "left" in page.inner_text("#state")
     held.go.set()
@@ -151,7 +178,7 @@ def test_cancel_frees_the_worker(server, page, monkeypatch):
         held = Held(patched)
         choose(page, picture())
         page.click("#start")
-        page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
+        page.wait_for_selector("#state [role=progressbar][aria-valuenow='9']")
         page.click("#stop")
         page.wait_for_selector("#state [role=alert]:has-text('Cancelled')")
         assert server[0].store.unfinished() == []
@@ -167,7 +194,7 @@ def test_leaving_the_page_cancels(server, browser, monkeypatch):
         page.wait_for_selector("#start")
         choose(page, picture())
         page.click("#start")
-        page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
+        page.wait_for_selector("#state [role=progressbar][aria-valuenow='9']")
         page.close()
         while server[0].store.unfinished():
             pass
@@ -206,6 +233,15 @@ def test_paste_and_drop(page):
     page.wait_for_selector("#state a.download")
 
 
+def test_behind_a_proxy_that_shows_it_under_a_path(server_under_path, browser):
+    with opened(server_under_path, browser) as page:
+        choose_again(page)
+        page.wait_for_selector("#slider img.after")
+        with page.expect_download() as download:
+            page.click("#state a.download")
+        assert download.value.suggested_filename == "result_x2.png"
+
+
 def test_nothing_chosen(page):
     page.click("#start")
     page.wait_for_selector("#state [role=alert]:has-text('Choose an image first.')")
@@ -230,9 +266,10 @@ def test_names_of_clients_are_not_names_of_files(server, page):
         ("POST", "/ui/gradio_api/run/follow"),
     ],
 )
-def test_gradio_deals_with_no_files(server, method, path):
-    answer = httpx.request(method, server[1] + path, files={"files": b"x"} if method == "POST" else None)
-    assert (answer.status_code, answer.json()) == (404, {"error": "the page has no such address"})
+def test_gradio_deals_with_no_files(server, server_under_path, method, path):
+    for _, address in (server, server_under_path):
+        answer = httpx.request(method, address + path, files={"files": b"x"} if method == "POST" else None)
+        assert (answer.status_code, answer.json()) == (404, {"error": "the page has no such address"})
 
 
 def test_a_file_named_by_a_client_is_not_opened(server, tmp_path):

@@ -90,11 +90,24 @@ def test_a_job_that_waits_and_is_cancelled_leaves_no_files(store):
 def test_what_is_finished_is_forgotten_after_a_while(store):
     job, unfinished = add(store), add(store)
     finished = done(store).finished
-    assert store.remove_finished(before=finished) == 0
-    assert store.remove_finished(before=finished + 1) == 1
+    store.remove_finished(before=finished, max_bytes=100)
+    assert store.get(job.id) is not None
+    store.remove_finished(before=finished + 1, max_bytes=100)
     assert store.get(job.id) is None
     assert not store.folder(job.id).exists()
     assert store.source(unfinished).exists()
+
+
+def test_the_oldest_is_forgotten_if_there_is_too_much(store):
+    jobs = [add(store) for _ in range(4)]
+    for _ in jobs[:3]:
+        done(store)  # files of twelve bytes each
+    store.remove_finished(before=0, max_bytes=24)
+    assert all(store.get(job.id) for job in jobs)
+    store.remove_finished(before=0, max_bytes=23)
+    assert [store.get(job.id) is not None for job in jobs] == [False, True, True, True]
+    assert not store.folder(jobs[0].id).exists()
+    assert store.source(jobs[3]).exists()
 
 
 def test_a_start_goes_on_where_the_last_one_ended(tmp_path):

@@ -1,21 +1,21 @@
 """`hat-sr batch`."""
 
-import time
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 
-from hat_sr.cli.enlarging import before, reporter, say, settings_of
+from hat_sr.cli.enlarging import by_verdict, carry_out, reporter, say, settings_of, verdict
 from hat_sr.cli.options import Options
-from hat_sr.cli.progress import progress_bars
 from hat_sr.cluster.batch import Task, plan_batch, run_here
 from hat_sr.cluster.places import Place
 from hat_sr.cluster.ray import run_on_ray
 from hat_sr.errors import ConfigError
 from hat_sr.inference.enlarge import Enlarger
-from hat_sr.inference.manifest import Manifest, Planned, Verdict
+from hat_sr.inference.manifest import Manifest, Outcome
 
 _DEFAULTS = Options()
 
@@ -62,46 +62,34 @@ def batch(
     place = Place(destination)
     planned = plan_batch(Place(source), place, image_format=options.format)
     with Manifest(place.lines(), enlarger.identity()) as manifest:
-        found: dict[Verdict, list[Planned]] = {"do": [], "done": [], "failed": [], "skip": [], "refuse": []}
-        for one in planned:
-            verdict = manifest.verdict(
-                one,
-                overwrite=options.overwrite,
-                skip_existing=options.skip_existing,
-                retry_failed=options.retry_failed,
-            )
-            found[verdict].append(one)
+        found = by_verdict(planned, lambda one: verdict(manifest, one, options))
         if existing := found["refuse"]:
             raise ConfigError(
                 f"{place.shown(existing[0].result)} and {len(existing) - 1} more results are already there, of which "
                 "nothing is known: use --overwrite, --skip-existing or another destination"
             )
         manifest.begin(found["do"], done=found["done"])
-        failed_before = [manifest.reason(one.result) for one in found["failed"]]
-        reasons: list[str] = []
-        num_done, console, since = 0, Console(stderr=True), time.monotonic()
-        try:
-            with progress_bars(console) as progress:
-                images = progress.add_task("images", total=len(found["do"]))
-                tiles = progress.add_task("tiles", total=1, visible=False)
-                if engine == "ray":
-                    outcomes = run_on_ray(
-                        task, found["do"], address=address, num_workers=workers, num_cpus=cpus, num_gpus=gpus
-                    )
-                else:
-                    outcomes = run_here(task, found["do"], enlarger, progress=reporter(progress, tiles))
-                for outcome in outcomes:
-                    manifest.add(outcome)
-                    if outcome.reason is None:
-                        num_done += 1
-                    else:
-                        reasons.append(outcome.reason)
-                    progress.advance(images)
-            manifest.end()
-        finally:  # after Ctrl-C, too
-            for reason in reasons:
-                say(f"failed: {reason}")
-            seconds = time.monotonic() - since
-            how = f"{num_done} of {len(found['do'])} done in {seconds:.1f} s by {enlarger}, in {destination}"
-            say(how + before(len(found["done"]), failed_before))
-    return 1 if reasons or failed_before else 0
+        place.remove_leftovers(one.result for one in found["do"])
+
+        def make(bars: Bars, images: TaskID, tiles: TaskID) -> Iterator[Outcome]:
+            if engine == "ray":
+                outcomes = run_on_ray(
+                    task, found["do"], address=address, num_workers=workers, num_cpus=cpus, num_gpus=gpus
+                )
+            else:
+                outcomes = run_here(task, found["do"], enlarger, progress=reporter(bars, tiles))
+            for outcome in outcomes:
+                manifest.add(outcome)
+                yield outcome
+
+        num_failed = carry_out(
+            make,
+            total=len(found["do"]),
+            enlarger=enlarger,
+            where=f"in {destination}",
+            num_before=len(found["done"]),
+            failed_before=[manifest.reason(one.result) for one in found["failed"]],
+            quiet=False,
+        )
+        manifest.end()
+    return 1 if num_failed else 0

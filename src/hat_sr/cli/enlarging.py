@@ -1,17 +1,24 @@
 """What `hat-sr upscale` and `hat-sr batch` have in common besides their options: what those mean, and what is said."""
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
+from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
 from hat_sr.cli.options import Options
+from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
-from hat_sr.inference.enlarge import Settings
+from hat_sr.inference.enlarge import Enlarger, Settings
+from hat_sr.inference.manifest import Manifest, Outcome, Planned, Verdict
 from hat_sr.inference.sizing import parse_size
 from hat_sr.inference.upscaler import Progress
+
+Item = TypeVar("Item")
 
 
 def settings_of(options: Options) -> Settings:
@@ -36,7 +43,63 @@ def say(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
-def before(num_done: int, failed: Sequence[str]) -> str:
+def verdict(manifest: Manifest, planned: Planned, options: Options) -> Verdict:
+    """What becomes of a planned result by these options. See `Manifest.verdict`."""
+    return manifest.verdict(
+        planned,
+        overwrite=options.overwrite,
+        skip_existing=options.skip_existing,
+        retry_failed=options.retry_failed,
+    )
+
+
+def by_verdict(items: Iterable[Item], verdict: Callable[[Item], Verdict]) -> dict[Verdict, list[Item]]:
+    """What is planned, by what becomes of it."""
+    found: dict[Verdict, list[Item]] = {"do": [], "done": [], "failed": [], "skip": [], "refuse": []}
+    for item in items:
+        found[verdict(item)].append(item)
+    return found
+
+
+def carry_out(
+    make: Callable[[Bars, TaskID, TaskID], Iterable[Outcome]],
+    *,
+    total: int,
+    enlarger: Enlarger,
+    where: str,
+    num_before: int,
+    failed_before: Sequence[str],
+    quiet: bool,
+) -> int:
+    """Have results made, and say at the end, after Ctrl-C too, what became of it. Returns how many there are not.
+
+    make: yields what became of each of `total` results; takes bars, of which one counts images and one shows what is
+    done of one. where: a phrase. num_before, failed_before: what earlier runs did, as for `_before`. quiet: say nothing
+    if all went well, there was nothing before, and stderr is no terminal.
+    """
+    console, since = Console(stderr=True), time.monotonic()
+    reasons: list[str] = []
+    num_done = 0
+    try:
+        with progress_bars(console) as bars:
+            images = bars.add_task("images", total=total)
+            tiles = bars.add_task("tiles", total=1, visible=False)
+            for outcome in make(bars, images, tiles):
+                if outcome.reason is None:
+                    num_done += 1
+                else:
+                    reasons.append(outcome.reason)
+                bars.advance(images)
+    finally:
+        for reason in reasons:
+            say(f"failed: {reason}")
+        if not quiet or console.is_terminal or num_done < total or num_before or failed_before:
+            how = f"{num_done} of {total} done in {time.monotonic() - since:.1f} s by {enlarger}"
+            say(f"{how}, {where}{_before(num_before, failed_before)}")
+    return len(reasons) + len(failed_before)
+
+
+def _before(num_done: int, failed: Sequence[str]) -> str:
     """A phrase about what earlier runs did; empty if that is nothing. failed: the reasons of what failed then."""
     phrases = []
     if num_done:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hat_sr.cli.enlarging import by_verdict
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.files import what_blocks_writing
 from hat_sr.image.formats import (
@@ -100,21 +101,19 @@ def sort_jobs(jobs: list[Job], verdict: Callable[[Job], Verdict]) -> Sorted:
 
     Raises ConfigError if results exist and it is not said what to do with them, or a folder cannot be written to.
     """
-    by_verdict: dict[Verdict, list[Job]] = {"do": [], "done": [], "failed": [], "skip": [], "refuse": []}
-    for job in jobs:
-        by_verdict[verdict(job)].append(job)
-    if existing := by_verdict["refuse"]:
+    found = by_verdict(jobs, verdict)
+    if existing := found["refuse"]:
         raise ConfigError(
             f"{_listed([job.output for job in existing])} already there: use --overwrite, --skip-existing or "
             "another --output"
         )
-    for folder in {job.output.parent for job in by_verdict["do"]}:
+    for folder in {job.output.parent for job in found["do"]}:
         if (path := what_blocks_writing(folder)) is not None:
             reason = "cannot be written to" if path.is_dir() else "is no folder"
             raise ConfigError(
                 f"no result can be written to {folder}: {path} {reason}; name another place with --output"
             )
-    return Sorted(to_do=by_verdict["do"], done=by_verdict["done"], failed=by_verdict["failed"])
+    return Sorted(to_do=found["do"], done=found["done"], failed=found["failed"])
 
 
 def _find(inputs: Sequence[str], output: Path | None) -> list[_Found]:

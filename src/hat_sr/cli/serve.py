@@ -32,6 +32,7 @@ def serve(
     direct_seconds: float = Settings.direct_seconds,
     file_seconds: float = Settings.file_seconds,
     keep_seconds: float = Settings.keep_seconds,
+    keep_bytes: str = "16GiB",
     memory: str | None = None,
     precision: Precision = "auto",
     device: str = "auto",
@@ -74,6 +75,8 @@ def serve(
         Time to read or write one image file.
     keep_seconds
         How long results are kept.
+    keep_bytes
+        Size of kept results and their images; beyond it the oldest ones go before their time.
     memory
         How much to plan with, as for hat-sr upscale.
     precision
@@ -108,6 +111,7 @@ def serve(
         direct_seconds=direct_seconds,
         file_seconds=file_seconds,
         keep_seconds=keep_seconds,
+        keep_bytes=parse_bytes(keep_bytes),
         precision=precision,
         device=device,
         memory=None if memory is None else parse_bytes(memory),

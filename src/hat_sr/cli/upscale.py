@@ -1,23 +1,22 @@
 """`hat-sr upscale`."""
 
-import sys
-import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 
-from hat_sr.cli.enlarging import before, reporter, say, settings_of
+from hat_sr.cli.enlarging import carry_out, reporter, say, settings_of, verdict
 from hat_sr.cli.jobs import Job, Sorted, plan_jobs, sort_jobs
 from hat_sr.cli.networks import RuntimeName, open_in_runtime
 from hat_sr.cli.options import Options
-from hat_sr.cli.progress import progress_bars
 from hat_sr.files import remove_leftovers
 from hat_sr.inference.enlarge import Enlarger
-from hat_sr.inference.manifest import FileLines, Manifest, Planned, Verdict, attempt, stamp
+from hat_sr.inference.manifest import FileLines, Manifest, Outcome, Planned, Verdict, attempt, stamp
 
 _DEFAULTS = Options()
 
@@ -68,12 +67,7 @@ def _planned(job: Job) -> Planned:
 
 def _verdict(job: Job, manifests: dict[Path, Manifest], options: Options) -> Verdict:
     if job.folder is not None:
-        return manifests[job.folder].verdict(
-            _planned(job),
-            overwrite=options.overwrite,
-            skip_existing=options.skip_existing,
-            retry_failed=options.retry_failed,
-        )
+        return verdict(manifests[job.folder], _planned(job), options)
     if not job.output.exists() or options.overwrite:
         return "do"
     return "skip" if options.skip_existing else "refuse"
@@ -88,37 +82,30 @@ def _begin(manifest: Manifest, folder: Path, found: Sorted) -> None:
 
 
 def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest]) -> int:
-    """Do what there is to do, and say at the end what became of it. Returns how many results there are not."""
-    jobs, console, since = found.to_do, Console(stderr=True), time.monotonic()
-    reasons: list[str] = []
-    num_done = 0
-    failed_before = [manifests[job.folder].reason(job.result) for job in found.failed if job.folder is not None]
-    try:
-        with progress_bars(console) as progress:
-            images = progress.add_task("images", total=len(jobs))
-            tiles = progress.add_task("tiles", total=1, visible=False)
-            for job in jobs:
-                progress.update(images, description=job.source.name)
-                progress.reset(tiles, visible=False)
-                work = partial(enlarger.enlarge, job.source, job.output, progress=reporter(progress, tiles))
-                outcome = attempt(job.result, str(job.source), stamp(job.source), work)
-                if job.folder is not None:
-                    manifests[job.folder].add(outcome)
-                if outcome.reason is None:
-                    num_done += 1
-                else:
-                    reasons.append(outcome.reason)
-                progress.advance(images)
-        for manifest in manifests.values():
-            manifest.end()
-    finally:  # after Ctrl-C, too
-        for reason in reasons:
-            print(f"failed: {reason}", file=sys.stderr)
-        if console.is_terminal or num_done < len(jobs) or found.done or found.failed:
-            seconds = time.monotonic() - since
-            how = f"{num_done} of {len(jobs)} done in {seconds:.1f} s by {enlarger}"
-            print(f"{how}, {_where(jobs)}{before(len(found.done), failed_before)}", file=sys.stderr)
-    return len(reasons) + len(failed_before)
+    """Do what there is to do. Returns how many results there are not."""
+
+    def make(bars: Bars, images: TaskID, tiles: TaskID) -> Iterator[Outcome]:
+        for job in found.to_do:
+            bars.update(images, description=job.source.name)
+            bars.reset(tiles, visible=False)
+            work = partial(enlarger.enlarge, job.source, job.output, progress=reporter(bars, tiles))
+            outcome = attempt(job.result, str(job.source), partial(stamp, job.source), work)
+            if job.folder is not None:
+                manifests[job.folder].add(outcome)
+            yield outcome
+
+    num_failed = carry_out(
+        make,
+        total=len(found.to_do),
+        enlarger=enlarger,
+        where=_where(found.to_do),
+        num_before=len(found.done),
+        failed_before=[manifests[job.folder].reason(job.result) for job in found.failed if job.folder is not None],
+        quiet=True,
+    )
+    for manifest in manifests.values():
+        manifest.end()
+    return num_failed
 
 
 def _where(jobs: list[Job]) -> str:

@@ -4,15 +4,17 @@
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
-from hat_sr.cluster.places import Place
+from hat_sr.cluster.places import Place, whole
 from hat_sr.errors import ConfigError, HatError, InputError
 from hat_sr.image.formats import IMAGE_SUFFIXES, result_suffix, suffix_of
+from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.manifest import Outcome, Planned, attempt
 from hat_sr.inference.upscaler import Progress
+from hat_sr.model.zoo import AUTO, bundled_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,16 @@ class Task:
     source: str
     destination: str
     settings: Settings
+
+    def from_anywhere(self) -> "Task":
+        """The same task for processes that were started in other folders: with whole paths."""
+        model = self.settings.model
+        is_path = model not in (AUTO, BICUBIC, *bundled_names()) and Path(model).exists()
+        return Task(
+            source=whole(self.source),
+            destination=whole(self.destination),
+            settings=replace(self.settings, model=whole(model) if is_path else model),
+        )
 
 
 def plan_batch(source: Place, destination: Place, *, image_format: str | None) -> list[Planned]:
@@ -64,13 +76,17 @@ class Worker:
 
     def run(self, planned: Planned, *, progress: Progress = lambda done, total: None) -> Outcome:
         """Make a result, unless something else lies in its place than was there: then a worker that was killed did."""
-        stamp = self._source.stamp(planned.input)
-        there = self._destination.stamp(planned.result)
-        if there is not None and there != planned.before:
-            return Outcome(result=planned.result, stamp=stamp)
-        return attempt(planned.result, self._source.shown(planned.input), stamp, lambda: self._make(planned, progress))
+        return attempt(
+            planned.result,
+            self._source.shown(planned.input),
+            lambda: self._source.stamp(planned.input),
+            lambda: self._make(planned, progress),
+        )
 
     def _make(self, planned: Planned, progress: Progress) -> None:
+        there = self._destination.stamp(planned.result)
+        if there is not None and there != planned.before:
+            return
         with self._source.read(planned.input) as source, self._destination.written(planned.result) as output:
             try:
                 self._enlarger.enlarge(source, output, progress=progress)

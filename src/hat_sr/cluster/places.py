@@ -4,13 +4,13 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hat_sr.errors import InputError, require
-from hat_sr.files import PART_PREFIX
+from hat_sr.files import LEFTOVER_SECONDS, PART_PREFIX, remove_leftovers
 from hat_sr.inference.lines import format_lines, parse_lines
 from hat_sr.inference.manifest import NAME, FileLines, Lines, stamp
 
@@ -21,6 +21,11 @@ _VERSIONS = ("ETag", "etag", "generation", "LastModified", "last_modified", "upd
 """What stores call that which changes with a file; the first that there is counts."""
 
 _LINES_AT_ONCE, _SECONDS_AT_ONCE = 1000, 30
+
+
+def whole(url: str) -> str:
+    """A path on this machine from its root on; a URL as it is."""
+    return url if "://" in url else str(Path(url).absolute())
 
 
 class Place:
@@ -97,9 +102,24 @@ class Place:
             self._fs.put_file(str(path), part)
             self._fs.mv(part, target)
 
+    def remove_leftovers(self, names: Iterable[str]) -> None:
+        """Delete what killed processes left in the folders of these files: see `files.remove_leftovers`."""
+        for folder in {str(PurePosixPath(name).parent) for name in names}:
+            if self.local is not None:
+                remove_leftovers(self.local / folder)
+            elif not self._puts_whole:
+                self._remove_leftovers(self._path(folder).removesuffix("/."))
+
     def lines(self) -> Lines:
         """Where its manifest is kept."""
         return StoreLines(self._fs, self._path(Path(NAME).stem)) if self.local is None else FileLines(self.local)
+
+    def _remove_leftovers(self, folder: str) -> None:
+        with suppress(OSError, NotImplementedError):  # a store that does not say when files were changed
+            for path in self._fs.ls(folder, detail=False):
+                name, limit = PurePosixPath(path).name, datetime.now(UTC) - timedelta(seconds=LEFTOVER_SECONDS)
+                if name.startswith(PART_PREFIX) and name.endswith(".part") and self._fs.modified(path) < limit:
+                    self._fs.rm_file(path)
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

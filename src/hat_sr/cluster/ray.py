@@ -43,6 +43,7 @@ def run_on_ray(
     """
     ray = require("ray", extra="cluster")
     data = require("ray.data", extra="cluster")
+    task = task.from_anywhere()  # actors have folders of their own
     if not ray.is_initialized():
         ray.init(address=address or "local", log_to_driver=False, include_dashboard=False if address is None else None)
     context = data.DataContext.get_current()

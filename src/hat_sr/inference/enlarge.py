@@ -25,11 +25,8 @@ from hat_sr.inference.sizing import fitted_size, scaled_size, upscale_to
 from hat_sr.inference.streaming import Say, is_unfinished, upscale_file
 from hat_sr.inference.upscaler import Progress, Upscaler
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import AUTO, bundled_for
+from hat_sr.model.zoo import AUTO, DEFAULT_SCALE, bundled_for
 from hat_sr.runtime.session import Session, open_session, runtime_of
-
-DEFAULT_SCALE = 4
-"""What pictures are enlarged by if neither a scale nor a size nor a model is named."""
 
 
 @dataclass(frozen=True, kw_only=True)

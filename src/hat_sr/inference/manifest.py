@@ -228,15 +228,17 @@ def stamp(path: Path) -> str | None:
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
-def attempt(result: str, source: str, stamp: str | None, work: Callable[[], None]) -> Outcome:
+def attempt(result: str, source: str, stamp: Callable[[], str | None], work: Callable[[], None]) -> Outcome:
     """What becomes of a result that `work` makes of the file `source`: whatever goes wrong is only noted.
 
-    stamp: that of the file before.
+    stamp: tells that of the file before.
     """
+    before = None
     try:
+        before = stamp()
         work()
     except Exception as error:  # the others go on
         text = str(error) if isinstance(error, HatError) else f"{type(error).__name__}: {error}".removesuffix(": ")
         reason = text if source in text else f"{source}: {text}"
-        return Outcome(result=result, stamp=stamp, reason=reason, again=isinstance(error, OutputError | OSError))
-    return Outcome(result=result, stamp=stamp)
+        return Outcome(result=result, stamp=before, reason=reason, again=isinstance(error, OutputError | OSError))
+    return Outcome(result=result, stamp=before)

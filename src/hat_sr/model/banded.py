@@ -13,7 +13,7 @@ is made for one band of rows at a time. What looks beyond the band gets what it 
 Layout in names: B batch, H W, C channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
@@ -26,6 +26,9 @@ from hat_sr.model.hat import HAT
 RECONSTRUCTION_REACH = 4
 """Low-resolution rows that the network's end reaches up and down: three convolutions at this size, those at twice,
 four and eight times it, and the last one, are less than four rows together."""
+
+_CAB_SHARE, _OCAB_SHARE = 0.35, 0.95
+"""Parts of a HAB's time that its CAB takes, and of an OCAB's and the convolution's behind it that the OCAB takes."""
 
 Rows = tuple[int, int]
 """Of a band: the first, and the one after the last."""
@@ -40,8 +43,8 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int, report: Repor
     """What `model(x_BCHW)` gives, up to rounding, made in bands of `num_rows` rows, a multiple of window_size.
 
     x_BCHW: as for `HAT.forward`, whose errors it raises; InputError for another number of rows. No gradients, and no
-    drop path: for a network in eval mode. report: called after each block and each band of the end, as if each block,
-    and the end, took equally long.
+    drop path: for a network in eval mode. report: called after each band of each block and of the end, as if each
+    block, and the end, took equally long.
     """
     window_size = model.config.window_size
     if num_rows < window_size or num_rows % window_size:
@@ -58,39 +61,44 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int, report: Repor
         x[:, slice(*band)] = model.patch_embed.norm(shallow[:, slice(*band)].to(x.dtype))
     num_blocks, num_done = sum(len(cast(RHAG, layer).residual_group.blocks) + 1 for layer in model.layers), 0
 
-    def after_block() -> None:
+    def within_block(part: float) -> None:
         nonlocal num_done
-        num_done += 1
-        report(num_done / (num_blocks + 1))
+        report((num_done + part) / (num_blocks + 1))
+        num_done += part == 1
 
     for layer in model.layers:
-        _group(cast(RHAG, layer), x, model, bands, after_block)
+        _group(cast(RHAG, layer), x, model, bands, within_block)
     out = x_BCHW.new_empty(*x_BCHW.shape[:2], *(side * model.config.upscale for side in x_BCHW.shape[2:]))
-    for number, band in enumerate(bands, 1):
+    for band in _each(bands, within_block):
         _end(model, x, shallow, band, out)
-        report((num_blocks + number / len(bands)) / (num_blocks + 1))
     return out
 
 
-def _group(layer: RHAG, x_BHWC: Tensor, model: HAT, bands: list[Rows], after_block: Callable[[], None]) -> None:
+def _each(bands: list[Rows], report: Report, since: float = 0, until: float = 1) -> Iterator[Rows]:
+    """The bands one after the other; tells after each what is done, which is from `since` to `until` of a block."""
+    for number, band in enumerate(bands, 1):
+        yield band
+        report(until if number == len(bands) else since + (until - since) * number / len(bands))
+
+
+def _group(layer: RHAG, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: Report) -> None:
     """An RHAG; its result takes the place of its input. Its OCAB and its convolution count as one block."""
     inner = x_BHWC.clone()
     for block in layer.residual_group.blocks:
-        _hybrid_block(cast(HAB, block), inner, model, bands)
-        after_block()
-    if layer.residual_group.overlap_attn is not None:
-        inner = _overlapping_block(layer.residual_group.overlap_attn, inner, model, bands)
-    for band in bands:
+        _hybrid_block(cast(HAB, block), inner, model, bands, report)
+    ocab = layer.residual_group.overlap_attn
+    if ocab is not None:
+        inner = _overlapping_block(ocab, inner, model, bands, report)
+    for band in _each(bands, report, 0 if ocab is None else _OCAB_SHARE, 1):
         x_BHWC[:, slice(*band)] += _convolved(layer.conv, inner, band, reach=1)
-    after_block()
 
 
-def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> None:
+def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: Report) -> None:
     """A HAB; its result takes the place of its input."""
-    cab = None if block.conv_block is None else _cab(block, block.conv_block, x_BHWC, bands)
+    cab = None if block.conv_block is None else _cab(block, block.conv_block, x_BHWC, bands, report)
     shift, height = block.attn.shift_size, x_BHWC.shape[1]
     _, right, _ = model.shift_masks
-    for start, stop in bands:
+    for start, stop in _each(bands, report, 0 if cab is None else _CAB_SHARE, 1):
         wraps = shift and stop == height
         masks = model.shift_masks if wraps else torch.stack([torch.zeros_like(right), right, right])
         rows = _take(x_BHWC, start + shift, stop + shift)
@@ -104,10 +112,10 @@ def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> 
         _put(x_BHWC, start + shift, rows)
 
 
-def _cab(block: HAB, cab: CAB, x_BHWC: Tensor, bands: list[Rows]) -> Tensor:
+def _cab(block: HAB, cab: CAB, x_BHWC: Tensor, bands: list[Rows], report: Report) -> Tensor:
     """CAB's map, whole: its channels' weights need the mean of all rows."""
     out = torch.empty_like(x_BHWC)
-    for band in bands:
+    for band in _each(bands, report, 0, _CAB_SHARE):
         out[:, slice(*band)] = _convolved(cab.convolutions, x_BHWC, band, reach=2, before=block.norm1)
     if cab.attention is not None:
         sums = [out[:, slice(*band)].sum((1, 2), dtype=torch.promote_types(out.dtype, torch.float32)) for band in bands]
@@ -118,12 +126,12 @@ def _cab(block: HAB, cab: CAB, x_BHWC: Tensor, bands: list[Rows]) -> Tensor:
     return out
 
 
-def _overlapping_block(block: OCAB, x_BHWC: Tensor, model: HAT, bands: list[Rows]) -> Tensor:
+def _overlapping_block(block: OCAB, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: Report) -> Tensor:
     """An OCAB; its result is a new map, since the rows above are read again by the next band."""
     out, window_size = torch.empty_like(x_BHWC), block.window_size
     overlap = (block.overlap_window_size - window_size) // 2
     reach = -(-overlap // window_size) * window_size
-    for start, stop in bands:
+    for start, stop in _each(bands, report, 0, _OCAB_SHARE):
         above, below = min(reach, start), min(reach, x_BHWC.shape[1] - stop)
         out[:, start:stop] = block.rows(
             x_BHWC[:, start - above : stop + below], model.relative_position_index_OCA, above=above, below=below

@@ -57,6 +57,9 @@ def _published() -> tuple[PublishedModel, ...]:
 AUTO = "auto"
 """The name that leaves the choice to `bundled_for`."""
 
+DEFAULT_SCALE = 4
+"""What pictures are enlarged by where neither a scale nor a size nor a network is named."""
+
 _FAMILY = re.compile(r"hat-xs-x(\d+)")
 """Names of the networks that are taken where none is named, with their factor."""
 

@@ -1,8 +1,8 @@
 """The HTTP API. Every error is `{"error": sentence}` with its status, and holds no path."""
 
 import asyncio
-import errno
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -19,6 +19,8 @@ from starlette.responses import StreamingResponse
 
 from hat_sr import __version__
 from hat_sr.inference.sizing import scaled_size
+from hat_sr.serve import room
+from hat_sr.serve.answers import error_answer
 from hat_sr.serve.kinds import MEDIA_TYPES
 from hat_sr.serve.service import Service
 from hat_sr.serve.settings import RefusedError
@@ -78,6 +80,7 @@ def create_app(service: Service) -> FastAPI:
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(OSError)(_system_error)
+    app.exception_handler(sqlite3.Error)(_system_error)
     app.exception_handler(Exception)(_unexpected)
     _add_pictures(app, service)
     _add_jobs(app, service)
@@ -127,6 +130,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         responses=_errors(413, 415, 422, 429),
     )
     def add(
+        request: Request,
         response: Response,
         file: Picture,
         scale: Scale = None,
@@ -135,7 +139,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         quality: Quality = None,
     ) -> JobView:
         job = service.submit(file.file, scale=scale, model=model, format=format, quality=quality)
-        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        response.headers["Location"] = f"{_root(request)}/v1/jobs/{job.id}"
         return _view(service, job)
 
     @app.get("/v1/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
@@ -196,7 +200,12 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
     @app.get("/", include_in_schema=False)
     def home(request: Request) -> RedirectResponse:
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/ui/")
+        return RedirectResponse(f"{_root(request)}/ui/")
+
+
+def _root(request: Request) -> str:
+    """The path under which a proxy shows all this."""
+    return str(request.scope.get("root_path", ""))
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -251,30 +260,30 @@ async def _events(service: Service, identity: str) -> AsyncIterator[str]:
         await asyncio.sleep(_SECONDS_BETWEEN_EVENTS)
 
 
-def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status, headers)
-
-
 def _refused(request: Request, error: RefusedError) -> JSONResponse:
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return _error(error.status, str(error), headers)
+    return error_answer(error.status, str(error), headers)
 
 
 def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-    return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+    if room.is_full(error):  # while the request was read, which FastAPI takes for the client's fault
+        return _full(request, error)
+    return error_answer(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
 def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     parts = [f"{'.'.join(str(name) for name in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
-    return _error(422, "; ".join(parts))
+    return error_answer(422, "; ".join(parts))
 
 
-def _system_error(request: Request, error: OSError) -> JSONResponse:
+def _system_error(request: Request, error: Exception) -> JSONResponse:
     logger.error("a request failed", exc_info=error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _error(507, "the server's disk is full: try again later")
-    return _error(500, "something went wrong in the server: see its log")
+    return _full(request, error) if room.is_full(error) else _unexpected(request, error)
+
+
+def _full(request: Request, error: Exception) -> JSONResponse:
+    return error_answer(room.STATUS, room.SENTENCE)
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    return _error(500, "something went wrong in the server: see its log")
+    return error_answer(500, "something went wrong in the server: see its log")

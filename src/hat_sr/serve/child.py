@@ -5,6 +5,7 @@ memory and time, does one task, answers with one line of JSON and ends. A file t
 than it may, ends that copy and nothing else. The answer holds no path.
 """
 
+import fcntl
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import socketserver
 import sys
 from collections.abc import Callable, Mapping
@@ -25,6 +27,7 @@ from hat_sr.errors import HatError
 from hat_sr.image.decode import read_header
 from hat_sr.image.io import read_image, write_image
 from hat_sr.serve.exchange import put_picture, take_picture
+from hat_sr.serve.room import is_full
 
 _LARGEST_FILE = 8 << 30
 """Bytes that a copy may write into one file."""
@@ -78,7 +81,9 @@ class _Handler(socketserver.StreamRequestHandler):
             return
         request = json.loads(line)
         _limit(seconds=request["seconds"], num_bytes=request["bytes"])
+        _end_with(self.connection, True)
         answer = json.dumps(_answer(request["task"], request["arguments"])).encode()
+        _end_with(self.connection, False)
         with suppress(BrokenPipeError):  # the server is gone
             self.wfile.write(answer)
 
@@ -90,11 +95,11 @@ def _answer(task: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     try:
         answer = _TASKS[task](**{**arguments, **paths})
     except HatError as error:
-        return {"error": without_paths(str(error), paths)}
+        return {"error": without_paths(str(error), paths), "full": is_full(error)}
     except MemoryError:
         return {"error": "the file takes more memory than it may: make it smaller, or save it anew"}
     except Exception as error:  # whatever a damaged file leads to
-        return {"error": f"the file cannot be read or written ({type(error).__name__})"}
+        return {"error": f"the file cannot be read or written ({type(error).__name__})", "full": is_full(error)}
     return {**answer, "warnings": [without_paths(text, paths) for text in warnings.messages]}
 
 
@@ -103,6 +108,16 @@ def without_paths(text: str, paths: Mapping[str, Path]) -> str:
     for path in sorted(map(str, paths.values()), key=len, reverse=True):
         text = text.removeprefix(f"{path}: ").replace(path, "the file")
     return text
+
+
+def _end_with(connection: socket.socket, whether: bool) -> None:
+    """Whether the system ends this process if whoever asked hangs up: then nobody wants the answer any more.
+
+    It says so with SIGIO, which ends a process on Linux and nowhere else; there the answer is made in vain.
+    """
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(connection, fcntl.F_GETFL) & ~os.O_ASYNC
+    fcntl.fcntl(connection, fcntl.F_SETFL, flags | (os.O_ASYNC if whether else 0))
 
 
 def _limit(*, seconds: float, num_bytes: int) -> None:

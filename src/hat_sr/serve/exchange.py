@@ -2,21 +2,29 @@
 
 import base64
 import json
+import math
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from hat_sr.errors import ImageError
-from hat_sr.image.pixels import Image, Metadata
+from hat_sr.image.pixels import DTYPES, Image, Metadata
 
-_PIXELS, _REST = "pixels.npy", "picture.json"
+_PIXELS, _REST = "pixels", "picture.json"
+
+_LARGEST_REST = 64 << 20
+"""Bytes of a picture's metadata, written as JSON."""
 
 
 def put_picture(image: Image, folder: Path) -> None:
     """Write the picture into `folder`, in place of one that is there. Raises OSError as writing does."""
-    np.save(folder / _PIXELS, image.pixels, allow_pickle=False)
-    known = image.metadata
+    pixels, known = np.ascontiguousarray(image.pixels), image.metadata
+    (folder / _PIXELS).write_bytes(pixels.data)  # not numpy's functions, whose errors do not tell a full disk
     rest = {
+        "shape": pixels.shape,
+        "dtype": pixels.dtype.name,
         "linear": image.linear,
         "lossy": known.lossy,
         "attributes": known.attributes,
@@ -25,19 +33,35 @@ def put_picture(image: Image, folder: Path) -> None:
     (folder / _REST).write_text(json.dumps(rest), encoding="ascii")
 
 
-def take_picture(folder: Path) -> Image:
-    """Read what `put_picture` wrote. Raises ImageError if it is anything else."""
+def take_picture(folder: Path, *, size: tuple[int, int] | None = None) -> Image:
+    """Read what `put_picture` wrote. Raises ImageError if it is anything else.
+
+    size: (height, width) that it must have; not more than that is read, whoever wrote it. None takes any.
+    """
     try:
-        pixels = np.load(folder / _PIXELS, allow_pickle=False)
-        rest = json.loads((folder / _REST).read_text(encoding="ascii"))
+        with _opened(folder / _REST) as file:
+            text = file.read(_LARGEST_REST + 1)
+        if len(text) > _LARGEST_REST:
+            raise ImageError(f"the file holds more than {_LARGEST_REST >> 20} MB beside pixels: save it without that")
+        rest = json.loads(text)
+        height, width, channels = map(int, rest["shape"])
+        if rest["dtype"] not in DTYPES or not 1 <= channels <= 4 or size not in (None, (height, width)):
+            raise ValueError
+        with _opened(folder / _PIXELS) as file:
+            pixels = np.fromfile(file, rest["dtype"], count=math.prod((height, width, channels)))
         metadata = Metadata(
             lossy=bool(rest["lossy"]),
             attributes=tuple((str(name), str(kind), _value(value)) for name, kind, value in rest["attributes"]),
             **{name: _bytes(rest[name]) for name in ("icc", "exif", "xmp")},
         )
-        return Image(pixels, linear=bool(rest["linear"]), metadata=metadata)
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        return Image(pixels.reshape(height, width, channels), linear=bool(rest["linear"]), metadata=metadata)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImageError("what was read of the picture is damaged: send it again") from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file to read; neither another one, to which it leads, nor a pipe, which would be waited for."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
 
 
 def _text(data: bytes | None) -> str | None:

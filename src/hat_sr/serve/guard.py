@@ -1,7 +1,6 @@
 """What every request passes first, whatever it asks for: token, origin and size; and is counted."""
 
 import base64
-import binascii
 import hmac
 
 from starlette.datastructures import Headers
@@ -9,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hat_sr.serve.answers import error_answer
 from hat_sr.serve.metrics import Metrics
 from hat_sr.serve.settings import Settings
 
@@ -49,21 +49,21 @@ class Guard:
 
     def _refused(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         if headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD"):
-            return _error(403, "a page of another site may not send requests here")
+            return error_answer(403, "a page of another site may not send requests here")
         if not self._knows_token(scope, headers):
-            return _error(
+            return error_answer(
                 401,
                 "the token is missing or wrong: send it as 'Authorization: Bearer TOKEN', or as the password",
                 {"WWW-Authenticate": 'Basic realm="hat-sr"'},  # browsers ask for a password then
             )
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self._settings.max_bytes:
-            return _error(413, self._too_large())
+            return error_answer(413, self._too_large())
         return None
 
     def _knows_token(self, scope: Scope, headers: Headers) -> bool:
         token = self._settings.token
-        if token is None or scope["path"] in _OPEN_PATHS:
+        if token is None or path_of(scope) in _OPEN_PATHS:
             return True
         # In constant time: how long a wrong one takes must not tell how much of it is right.
         return hmac.compare_digest(_token(headers.get("authorization", "")), token.encode())
@@ -93,18 +93,22 @@ def _token(authorization: str) -> bytes:
     if kind.lower() == "basic":
         try:
             return base64.b64decode(value).partition(b":")[2]
-        except binascii.Error:
+        except ValueError:
             return b""
     return b""
 
 
-def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status, headers)
+def path_of(scope: Scope) -> str:
+    """What is asked for, without the path under which a proxy shows the server: ASGI puts that before it."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    inner = path.removeprefix(root)
+    return inner if inner.startswith("/") else path
 
 
 def _pattern(scope: Scope) -> str:
     """The path as the route spells it: with an id in it there would be a counter for every job."""
-    if scope["path"].startswith("/ui"):
+    path = path_of(scope)
+    if path == "/ui" or path.startswith("/ui/"):
         return "/ui"
     route = scope.get("route")
     return str(getattr(route, "path", "other"))

@@ -4,7 +4,7 @@ from hat_sr.image.formats import WRITABLE_SUFFIXES
 from hat_sr.serve.settings import RefusedError
 
 HEAD_BYTES = 12
-"""How much of a file `suffix_of` looks at."""
+"""How much of a file `kind_of` looks at."""
 
 _BEGINNINGS = (
     (b"\xff\xd8\xff", ".jpg"),
@@ -31,7 +31,7 @@ MEDIA_TYPES = {
 _ACCEPTED = "JPEG, PNG, TIFF, WebP, BMP, EXR and GIF"
 
 
-def suffix_of(head: bytes) -> str:
+def kind_of(head: bytes) -> str:
     """The suffix of files that begin with these bytes. Raises RefusedError (415) if it is no kind that is taken."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ".webp"
@@ -42,7 +42,7 @@ def suffix_of(head: bytes) -> str:
     raise RefusedError(415, f"{what}: {_ACCEPTED} are accepted")
 
 
-def result_suffix(wanted: str | None, source: str) -> str:
+def kind_of_result(wanted: str | None, source: str) -> str:
     """The suffix of a result: of the format `wanted`, or of the `source`'s, .png where such files are not written.
 
     Raises RefusedError (415) for a format that is not written.

@@ -4,13 +4,10 @@ import logging
 
 from hat_sr.errors import ConfigError
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import AUTO, bundled_for, bundled_names, label, load_model
+from hat_sr.model.zoo import AUTO, DEFAULT_SCALE, bundled_for, bundled_names, label, load_model
 from hat_sr.serve.settings import RefusedError, Settings
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_SCALE = 4
-"""What pictures are enlarged by if neither a scale nor a network is asked for, as by hat-sr upscale."""
 
 
 class Networks:

@@ -13,11 +13,12 @@ from typing import Any, Literal
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hat_sr.errors import HatError
 from hat_sr.inference.sizing import scaled_size
+from hat_sr.serve.answers import error_answer
 from hat_sr.serve.service import Service
 from hat_sr.serve.store import Job
 
@@ -58,11 +59,10 @@ class _NoFiles:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        for prefix in (f"{PATH}/gradio_api/", "/gradio_api/"):
-            if path.startswith(prefix) and not path.removeprefix(prefix).startswith(_NEEDED):
-                await JSONResponse({"error": "the page has no such address"}, 404)(scope, receive, send)
-                return
+        _, of_gradio, address = scope.get("path", "").partition("/gradio_api/")  # wherever that is shown
+        if of_gradio and not address.startswith(_NEEDED):
+            await error_answer(404, "the page has no such address")(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 

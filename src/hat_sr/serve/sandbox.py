@@ -1,6 +1,7 @@
 """Image files read and written by child processes with limits: this process never runs a decoder on an upload."""
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -9,18 +10,33 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from hat_sr.errors import ConfigError, HatError
+from hat_sr.serve import room
 from hat_sr.serve.settings import TOKEN_VARIABLE, RefusedError
+
+logger = logging.getLogger(__name__)
 
 _BASE_BYTES = 512 << 20
 _BYTES_PER_PIXEL = 96
 """Memory of a child: what four float channels take, six times over."""
 _STARTING_SECONDS = 300
 """Some two are usual."""
+_SECONDS_BETWEEN_CHECKS = 0.1
+_PATIENCE = 10
+"""How many times its own limit a copy is waited for: it may have to wait for others first."""
+_LARGEST_ANSWER = 1 << 20
+
+Check = Callable[[], None]
+"""Called again and again while a copy is waited for; what it raises ends the copy, too."""
+
+
+def _unchecked() -> None:
+    pass
 
 
 class BadFileError(HatError):
@@ -31,7 +47,8 @@ class Sandbox:
     """Starts `hat_sr.serve.child` and asks it to do things; starts it anew if it is gone.
 
     seconds: how long one task may take. Methods may be called from several threads. They raise BadFileError for a file
-    that cannot be read, that crashed its reader or took more memory than it may, RefusedError (504) if it took longer.
+    that cannot be read, that crashed its reader or took more memory than it may, RefusedError (504) if it took longer,
+    and (507) if the disk is full.
     Raises ConfigError where processes cannot be copied (Windows).
     """
 
@@ -63,24 +80,33 @@ class Sandbox:
 
     def look(self, source: Path) -> dict[str, Any]:
         """height, width, channels and lossy, by the file's header."""
-        return self._ask("look", {"source": source}, num_pixels=0)
+        answer = self._ask("look", {"source": source}, num_pixels=0)
+        sides = [answer.get(name) for name in ("height", "width", "channels")]
+        if not all(isinstance(side, int) and side > 0 for side in sides):
+            raise BadFileError("the file's header makes no sense: save it anew and try again")
+        return answer
 
-    def read(self, source: Path, folder: Path, *, num_pixels: int) -> list[str]:
+    def read(self, source: Path, folder: Path, *, num_pixels: int, check: Check = _unchecked) -> list[str]:
         """Decode a file of so many pixels and put the picture into the folder; returns what is to be warned of."""
-        return self._warnings("read", {"source": source, "folder": folder}, num_pixels)
+        return self._warnings("read", {"source": source, "folder": folder}, num_pixels, check)
 
-    def write(self, folder: Path, target: Path, *, num_pixels: int, quality: int | None) -> list[str]:
+    def write(
+        self, folder: Path, target: Path, *, num_pixels: int, quality: int | None, check: Check = _unchecked
+    ) -> list[str]:
         """Write the picture in the folder as an image file; returns what is to be warned of."""
-        return self._warnings("write", {"folder": folder, "target": target, "quality": quality}, num_pixels)
+        return self._warnings("write", {"folder": folder, "target": target, "quality": quality}, num_pixels, check)
 
     def convert(self, source: Path, target: Path, *, num_pixels: int) -> list[str]:
         """Write an image file as another kind; returns what is to be warned of."""
         return self._warnings("convert", {"source": source, "target": target}, num_pixels)
 
-    def _warnings(self, task: str, arguments: dict[str, Any], num_pixels: int) -> list[str]:
-        return [str(text) for text in self._ask(task, arguments, num_pixels=num_pixels)["warnings"]]
+    def _warnings(self, task: str, arguments: dict[str, Any], num_pixels: int, check: Check = _unchecked) -> list[str]:
+        warnings = self._ask(task, arguments, num_pixels=num_pixels, check=check).get("warnings")
+        return list(map(str, warnings)) if isinstance(warnings, list) else []
 
-    def _ask(self, task: str, arguments: dict[str, Any], *, num_pixels: int) -> dict[str, Any]:
+    def _ask(
+        self, task: str, arguments: dict[str, Any], *, num_pixels: int, check: Check = _unchecked
+    ) -> dict[str, Any]:
         request = {
             "task": task,
             "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
@@ -92,10 +118,12 @@ class Sandbox:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self._socket))
             connection.sendall(json.dumps(request).encode() + b"\n")
-            text = connection.makefile("rb").read()  # the copy ends at its time limit, and this with it
-        if text:
-            answer: dict[str, Any] = json.loads(text)
+            answer = _answered(connection, until=since + _PATIENCE * self._seconds, check=check)
+        if answer is not None:
             if "error" in answer:
+                if answer.get("full"):
+                    logger.error("the disk is full: %s", answer["error"])
+                    raise RefusedError(room.STATUS, room.SENTENCE)
                 raise BadFileError(str(answer["error"]))
             return answer
         if time.monotonic() - since >= self._seconds:
@@ -120,3 +148,29 @@ class Sandbox:
     def _is_there(self) -> bool:
         with socket.socket(socket.AF_UNIX) as connection:
             return connection.connect_ex(str(self._socket)) == 0
+
+
+def _answered(connection: socket.socket, *, until: float, check: Check) -> dict[str, Any] | None:
+    """What a copy answers, which ends at its time limit and this with it; None if that is nothing, or no sense.
+
+    A copy that was taken over may send anything, and for ever.
+    """
+    connection.settimeout(_SECONDS_BETWEEN_CHECKS)
+    text = b""
+    while len(text) <= _LARGEST_ANSWER and time.monotonic() < until:
+        check()
+        try:
+            part = connection.recv(1 << 16)
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return None
+        if part:
+            text += part
+            continue
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            return None
+        return answer if isinstance(answer, dict) else None
+    return None

@@ -9,7 +9,7 @@ from typing import BinaryIO, Self
 from hat_sr.errors import ImageError
 from hat_sr.image.formats import check_size
 from hat_sr.inference.sizing import scaled_size
-from hat_sr.serve.kinds import HEAD_BYTES, result_suffix, suffix_of
+from hat_sr.serve.kinds import HEAD_BYTES, kind_of, kind_of_result
 from hat_sr.serve.metrics import Metrics
 from hat_sr.serve.networks import Networks
 from hat_sr.serve.sandbox import BadFileError, Sandbox
@@ -70,7 +70,7 @@ class Service:
             raise self._full()
         identity, folder = self.store.new_folder()
         try:
-            source_suffix = suffix_of(head := file.read(HEAD_BYTES))
+            source_suffix = kind_of(head := file.read(HEAD_BYTES))
             source = folder / f"source{source_suffix}"
             with source.open("wb") as target:
                 target.write(head)
@@ -87,7 +87,8 @@ class Service:
     def job(self, identity: str) -> Job:
         """The job of that id. Raises RefusedError (404) if there is none, or none any more."""
         job = self.store.get(identity)
-        if job is None:
+        expired = time.time() - self.settings.keep_seconds  # the worker deletes them when it has the time
+        if job is None or (job.finished is not None and job.finished < expired):
             raise RefusedError(404, "there is no such job: it never was, was deleted, or was finished too long ago")
         return job
 
@@ -131,7 +132,7 @@ class Service:
         direct: bool,
     ) -> Job:
         """The job, if all that can be said before decoding speaks for it."""
-        suffix = result_suffix(wanted_format, source.suffix)
+        suffix = kind_of_result(wanted_format, source.suffix)
         if quality is not None and not 1 <= quality <= 100:
             raise RefusedError(422, f"quality {quality}: 1 to 100 is accepted")
         try:

@@ -40,6 +40,8 @@ class Settings:
     """To read or write one image file."""
     keep_seconds: float = 3600
     """How long what is finished stays there."""
+    keep_bytes: int = 16 << 30
+    """Of files of what is finished, above which the oldest ones are deleted before their time."""
     precision: Precision = "auto"
     device: str = "auto"
     memory: int | None = None
@@ -50,6 +52,7 @@ class Settings:
             self._check(name)
         self._check("file_seconds")
         self._check("keep_seconds")
+        self._check("keep_bytes")
         if self.token is not None and not self.token.strip():
             raise ConfigError("the token is empty: give one of some length, or none at all")
         if not self.models:

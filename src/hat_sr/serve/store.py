@@ -103,7 +103,7 @@ class Store:
 
     def _restart(self) -> None:
         self._run("DELETE FROM jobs WHERE direct AND state IN ('queued', 'running')")
-        self._run("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
+        self.requeue()
         known = {row["id"] for row in self._run("SELECT id FROM jobs")}
         for folder in self._files.iterdir():
             if folder.name not in known:
@@ -173,6 +173,10 @@ class Store:
         )
         return _job(rows[0]) if rows else None
 
+    def requeue(self) -> None:
+        """What was being worked on waits again: for whoever knows that nobody is at it any more."""
+        self._run("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
+
     def finish(self, job: Job, *, warnings: list[str]) -> bool:
         """The result is there: the job is done. False if it was cancelled meanwhile."""
         _sync(self.result(job))
@@ -190,6 +194,14 @@ class Store:
             self.clear(identity)
         return waited or self._end(identity, "cancelled", of="running", status=410, error=_CANCELLED)
 
+    def clear_work(self, job: Job) -> None:
+        """Delete all files of a job but the one that came."""
+        for path in self.folder(job.id).glob("*"):  # none if it was forgotten meanwhile
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != self.source(job):
+                path.unlink(missing_ok=True)
+
     def clear(self, identity: str) -> None:
         """Delete the files of a job that did not become done."""
         shutil.rmtree(self.folder(identity), ignore_errors=True)
@@ -199,12 +211,14 @@ class Store:
         self._run("DELETE FROM jobs WHERE id = ?", identity)
         self.clear(identity)
 
-    def remove_finished(self, *, before: float) -> int:
-        """Forget what was finished before that time; returns how many that were."""
-        rows = self._run("SELECT id FROM jobs WHERE finished < ?", before)
-        for row in rows:
-            self.remove(row["id"])
-        return len(rows)
+    def remove_finished(self, *, before: float, max_bytes: int) -> None:
+        """Forget what was finished before that time, and what is older than files of so many bytes of later ones."""
+        num_bytes = 0
+        for row in self._run("SELECT id, finished FROM jobs WHERE finished IS NOT NULL ORDER BY finished DESC"):
+            if row["finished"] < before or num_bytes > max_bytes:
+                self.remove(row["id"])
+            else:
+                num_bytes += sum(path.stat().st_size for path in self.folder(row["id"]).glob("*"))
 
     def _end(
         self,

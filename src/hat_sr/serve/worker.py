@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -12,10 +13,11 @@ from torch import Tensor
 from hat_sr.errors import HatError
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import scaled_size, upscale_to
+from hat_sr.serve import room
 from hat_sr.serve.exchange import put_picture, take_picture
 from hat_sr.serve.metrics import Metrics
 from hat_sr.serve.networks import Networks
-from hat_sr.serve.sandbox import BadFileError, Sandbox
+from hat_sr.serve.sandbox import BadFileError, Check, Sandbox
 from hat_sr.serve.settings import RefusedError, Settings
 from hat_sr.serve.store import Job, Store
 
@@ -29,7 +31,7 @@ class _CancelledError(Exception):
 
 
 class Worker(threading.Thread):
-    """Takes jobs from the store, until it is stopped; deletes what was finished too long ago.
+    """Takes jobs from the store, until it is stopped; deletes what was finished too long ago, and what is too much.
 
     A picture is treated as `hat-sr upscale` treats it: the same functions, the same pixels.
     """
@@ -62,12 +64,17 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         """The thread's work."""
-        swept = 0.0
+        swept, in_doubt = 0.0, False
         while not self._stopping.is_set():
             self._news.clear()
             try:
+                if in_doubt:
+                    self._store.requeue()
+                    in_doubt = False
                 if time.monotonic() - swept > min(_SECONDS_BETWEEN_SWEEPS, self._settings.keep_seconds):
-                    self._store.remove_finished(before=time.time() - self._settings.keep_seconds)
+                    self._store.remove_finished(
+                        before=time.time() - self._settings.keep_seconds, max_bytes=self._settings.keep_bytes
+                    )
                     swept = time.monotonic()
                 job = self._store.claim()
                 if job is not None:
@@ -75,6 +82,7 @@ class Worker(threading.Thread):
                     continue
             except Exception:  # a full disk, say: the queue is still there when it is no more
                 logger.exception("the queue cannot be worked on")
+                in_doubt = True
             self._news.wait(1)
 
     def _work(self, job: Job) -> None:
@@ -84,51 +92,59 @@ class Worker(threading.Thread):
             outcome = "done" if self._store.finish(job, warnings=warnings) else "cancelled"
         except _CancelledError:
             outcome = "cancelled"
-        except RefusedError as refusal:
-            outcome = self._fail(job, refusal.status, str(refusal))
-        except BadFileError as error:
-            outcome = self._fail(job, 422, str(error))
-        except HatError as error:
-            logger.error("job %s failed: %s", job.id, error)
-            outcome = self._fail(job, 422, str(error).replace(str(self._store.folder(job.id)), "the file"))
-        except Exception:  # whatever is wrong with one picture, the others go on
-            logger.exception("job %s failed", job.id)
-            outcome = self._fail(job, 500, "something went wrong in the server: see its log")
+        except Exception as error:  # whatever is wrong with one picture, the others go on
+            refusal = self._refusal(job, error)
+            self._store.clear_work(job)  # first: if the disk is full, this makes room to write down why
+            outcome = "failed" if self._store.fail(job, refusal.status, str(refusal)) else "cancelled"
         if self._stopping.is_set() and outcome == "cancelled":
             return  # to be queued again
         if outcome != "done":
             self._store.clear(job.id)
         self._metrics.job_ended(outcome, seconds=time.monotonic() - since, num_pixels=job.height * job.width)
 
-    def _fail(self, job: Job, status: int, sentence: str) -> str:
-        return "failed" if self._store.fail(job, status, sentence) else "cancelled"
+    def _refusal(self, job: Job, error: Exception) -> RefusedError:
+        """What is said of a job that ended so."""
+        if isinstance(error, RefusedError):
+            return error
+        if isinstance(error, BadFileError):
+            return RefusedError(422, str(error))
+        if room.is_full(error):
+            logger.error("job %s failed, the disk is full: %s", job.id, error)
+            return RefusedError(room.STATUS, room.SENTENCE)
+        if isinstance(error, HatError):
+            logger.error("job %s failed: %s", job.id, error)
+            return RefusedError(422, str(error).replace(str(self._store.folder(job.id)), "the file"))
+        logger.error("job %s failed", job.id, exc_info=error)
+        return RefusedError(500, "something went wrong in the server: see its log")
 
     def _make(self, job: Job) -> list[str]:
         """Write the result, and return what was lost or converted."""
-        deadline = time.monotonic() + self._settings.max_seconds
-        folder = self._store.folder(job.id)
-        for unfinished in folder.glob("work-*"):  # of a process that was killed, whose child may still write there
-            shutil.rmtree(unfinished, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
-        warnings = self._sandbox.read(self._store.source(job), work, num_pixels=job.height * job.width)
-        num_pixels = self._enlarge(job, work, deadline)
-        warnings += self._sandbox.write(work, self._store.result(job), num_pixels=num_pixels, quality=job.quality)
+        check = partial(self._check, job, deadline=time.monotonic() + self._settings.max_seconds)
+        self._store.clear_work(job)  # of a process that was killed, whose child may still write there: hence a new name
+        work = Path(tempfile.mkdtemp(prefix="work-", dir=self._store.folder(job.id)))
+        source, result = self._store.source(job), self._store.result(job)
+        warnings = self._sandbox.read(source, work, num_pixels=job.height * job.width, check=check)
+        num_pixels = self._enlarge(job, work, check)
+        warnings += self._sandbox.write(work, result, num_pixels=num_pixels, quality=job.quality, check=check)
         shutil.rmtree(work)
         return warnings
 
-    def _enlarge(self, job: Job, work: Path, deadline: float) -> int:
+    def _check(self, job: Job, *, deadline: float) -> None:
+        """Raise what ends the work on a job before its result is there."""
+        if self._stopping.is_set() or not self._is_wanted(job):
+            raise _CancelledError
+        if time.monotonic() > deadline:
+            raise RefusedError(504, f"the picture took longer than {self._settings.max_seconds:g} s: make it smaller")
+
+    def _enlarge(self, job: Job, work: Path, check: Check) -> int:
         """Put the result in the picture's place; returns how many pixels it has."""
-        upscaler, image, since = self._networks.upscaler(job.model), take_picture(work), time.monotonic()
+        upscaler = self._networks.upscaler(job.model)
+        image, since = take_picture(work, size=(job.height, job.width)), time.monotonic()
         num_passes, num_done = 1 if image.alpha is None else 2, 0
         size = scaled_size(image.height, image.width, job.scale)
 
         def report(part: float) -> None:
-            if self._stopping.is_set() or not self._is_wanted(job):
-                raise _CancelledError
-            if time.monotonic() > deadline:
-                raise RefusedError(
-                    504, f"the picture took longer than {self._settings.max_seconds:g} s: make it smaller"
-                )
+            check()
             self._at = job.id, (num_done + part) / num_passes, since
 
         def upscale(x: Tensor) -> Tensor:
@@ -138,6 +154,7 @@ class Worker(threading.Thread):
             return out
 
         result = upscale_image(image, upscale, in_chans=upscaler.in_chans)
+        check()
         put_picture(result, work)
         return result.height * result.width
 

@@ -1,0 +1,23 @@
+"""A disk that is full: the server's trouble, and no fault of a picture."""
+
+import errno
+import sqlite3
+
+from hat_sr.errors import OutputError
+
+STATUS = 507
+SENTENCE = "the server's disk is full: try again later"
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether that is what an error means, or one that it came of."""
+    while error is not None:
+        match error:
+            case OutputError():  # the folders are the server's own: nothing else keeps it from writing there
+                return True
+            case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+                return True
+            case sqlite3.Error(sqlite_errorcode=sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR_SHMSIZE):
+                return True
+        error = error.__cause__
+    return False
