@@ -14,11 +14,10 @@ from hat_sr.errors import InputError
 from hat_sr.evaluate.explain import SHARES, Explained, Scene, explain, to_json
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
-from hat_sr.inference.enlarge import DEFAULT_SCALE
 from hat_sr.inference.named import load_upscales
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window
 from hat_sr.lam.figure import Panel, check_figure_path, draw_figure
-from hat_sr.model.zoo import AUTO, bundled_for
+from hat_sr.model.zoo import AUTO, DEFAULT_SCALE, bundled_for
 
 LARGEST_ERROR = 0.01
 """Completeness error above which people are told."""
