@@ -169,6 +169,7 @@ def measure(case: Case, names: list[str], *, threads: int, rounds: int) -> dict[
         for name in names:
             pipes[name], end = context.Pipe()
             context.Process(target=_take_turns, args=(end, case, name, exported, threads, rounds), daemon=True).start()
+            end.close()  # else this process would wait for ever if that one died
             difference = torch.from_numpy(pipes[name].recv()).double() - expected
             decibels = 20 * math.log10(span / difference.square().mean().sqrt())
             found[name] = Measured(seconds=[], decibels=decibels)

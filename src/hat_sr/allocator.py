@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
 
     It otherwise gives the maps of each layer back, and the system clears those of the next: a tenth of a network's
     time. For whoever owns the process, before the first network runs: a library leaves this alone. So does this where
-    the environment says how (MALLOC_… variables, GLIBC_TUNABLES).
+    the environment says how (variables such as MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES).
     """
     if any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ):
         return False

@@ -8,7 +8,8 @@
     ├── WeightsError                     a file that is not weights, is cut short, or is of another network
     ├── ExportError                      a network that another runtime does not compute as torch does
     ├── ImageError                       an image file that cannot be read or written
-    │   └── OutputError                  a result that cannot be written, whatever its input: no room, no right, in use
+    │   └── OutputError                  a result that cannot be written, whatever its input: no right, in use
+    │       └── NoRoomError              the disk is full
     ├── DataError                        training or benchmark data that is missing or does not fit together
     ├── TrainingError                    a training that cannot go on
     ├── RefusedError, BadFileError        what a server refuses, and a file that it cannot read (`hat_sr.serve`)
@@ -47,6 +48,10 @@ class ImageError(HatError):
 
 class OutputError(ImageError):
     """A result that cannot be written now, which is no fault of its input: no room, no right, another process at it."""
+
+
+class NoRoomError(OutputError):
+    """A result for which the disk has too little room."""
 
 
 class DataError(HatError):

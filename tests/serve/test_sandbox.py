@@ -50,6 +50,9 @@ def spin(source):
 def lie(source):
     raise ValueError(f"{source} and a secret")
 
+def halve(source):
+    raise child.HatError("half a character: \\ud800")
+
 def fill(source):
     source.write_bytes(bytes(5 << 20))
     return {}
@@ -111,6 +114,12 @@ def test_a_crash_is_one_sentence(tmp_path, ill, how):
     (tmp_path / "a.png").write_bytes(data)
     assert sandbox.read(tmp_path / "a.png", tmp_path, num_pixels=108) == []  # others go on
     assert (take_picture(tmp_path).height, take_picture(tmp_path).width) == (9, 12)
+
+
+def test_what_is_said_can_be_stored(tmp_path, ill):
+    with pytest.raises(BadFileError, match="half a character") as told:
+        ill("halve").look(tmp_path)
+    assert str(told.value).encode()
 
 
 def test_memory_is_limited(tmp_path, ill):
@@ -289,6 +298,7 @@ def test_no_more_is_read_than_a_picture_of_that_size_has(tmp_path, monkeypatch):
         {"shape": (2, 3, 5)},
         {"shape": (2, 3, 1 << 40)},
         {"shape": (2, 3)},
+        {"shape": (float("inf"), 3, 3)},
         {"dtype": "object"},
         {"dtype": "float64"},
     ):
@@ -296,6 +306,10 @@ def test_no_more_is_read_than_a_picture_of_that_size_has(tmp_path, monkeypatch):
         rest_of(tmp_path, **changes)
         with pytest.raises(ImageError, match="damaged"):
             take_picture(tmp_path, size=(2, 3))
+    (tmp_path / "picture.json").write_text("[" * 10**6)
+    with pytest.raises(ImageError, match="damaged"):
+        take_picture(tmp_path, size=(2, 3))
+    put_picture(Image(np.ones((2, 3, 3), np.uint8)), tmp_path)
     monkeypatch.setattr("hat_sr.serve.exchange._LARGEST_REST", 100)
     with pytest.raises(ImageError, match="beside pixels"):
         take_picture(tmp_path, size=(2, 3))

@@ -64,6 +64,7 @@ def lam(
     if json is not None and not json.parent.is_dir():
         raise InputError(f"{json}: there is no folder {json.parent}: make it first")
     names = [bundled_for(DEFAULT_SCALE) if name == AUTO else name for name in parse_names(models)]
+    names = list(dict.fromkeys(names))
     networks = load_upscales(names, device=device)
     scale = networks[0].scale
     scene = Scene.read(image, scale, is_lr=lr)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813
 
-from hat_sr.errors import ImageError, InputError, OutputError
+from hat_sr.errors import ImageError, InputError, NoRoomError, OutputError
 from hat_sr.files import replacing
 from hat_sr.image.containers import is_whole
 from hat_sr.image.decode import one_line, opened
@@ -119,7 +119,7 @@ def _write(part: Path, images: Iterator[Image], height: int, kind: Format, quali
     # On a full disk libjpeg ends the process, and libpng writes half a file and says nothing.
     room, needed = shutil.disk_usage(part.parent).free, spec.image_bytes() + _ROOM_BESIDE_PIXELS
     if room < needed:
-        raise OutputError(f"{name}: {room >> 20} MB free there, and up to {1 + (needed >> 20)} MB may be needed")
+        raise NoRoomError(f"{name}: {room >> 20} MB free there, and up to {1 + (needed >> 20)} MB may be needed")
     output = oiio.ImageOutput.create(kind.name)
     if output is None:
         raise ImageError(f"{name}: cannot be written: {one_line(oiio.geterror())}")
@@ -132,8 +132,11 @@ def _write(part: Path, images: Iterator[Image], height: int, kind: Format, quali
     reason = output.geterror()
     done = output.close() and done
     if not done:
-        raise OutputError(f"{name}: cannot be written: {one_line(reason + output.geterror())}")
+        is_room = shutil.disk_usage(part.parent).free > _ROOM_BESIDE_PIXELS
+        raise (OutputError if is_room else NoRoomError)(
+            f"{name}: cannot be written: {one_line(reason + output.geterror())}"
+        )
     if not is_whole(part):
-        raise OutputError(f"{name}: only a part of it could be written: is the disk full?")
+        raise NoRoomError(f"{name}: only a part of it could be written: is the disk full?")
     if kind.blocks:
         add_blocks(part, like.metadata, kind, width=width, height=height, name=name)

@@ -24,7 +24,7 @@ from hat_sr.model.checkpoint import NETWORK_KEY
 from hat_sr.model.digest import weights_digest
 from hat_sr.model.official import unwrap
 from hat_sr.model.storage import read_file
-from hat_sr.model.zoo import label, load_model, local_file
+from hat_sr.model.zoo import DEFAULT_SCALE, label, load_model, local_file
 
 BICUBIC = "bicubic"
 """The name of bicubic interpolation, by any whole factor."""
@@ -54,7 +54,7 @@ class Network:
     """What it runs in, once its module is converted."""
 
 
-def load_upscale(name: str, *, scale: int = 4) -> Network:
+def load_upscale(name: str, *, scale: int = DEFAULT_SCALE) -> Network:
     """The network of that name: `bicubic`, what `load_model` takes, or such a file of another network.
 
     scale: bicubic's factor; a network has its own. Bicubic is the float form of MATLAB's (`hat_sr.image.resize`).

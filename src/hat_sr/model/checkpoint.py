@@ -69,7 +69,8 @@ def read_checkpoint(
         state = official.unwrap(content)
         if NETWORK_KEY in metadata:
             raise WeightsError(
-                "it holds weights of a recipe's [network]: hat-sr trains and validates it, but does not run it"
+                "it holds weights of a recipe's [network], which hat-sr trains and validates; those of spandrel "
+                "(RCAN, SwinIR and others) run where that is installed"
             )
         if METADATA_KEY in metadata:
             file_format: Format = "safetensors"

@@ -82,6 +82,9 @@ class _Handler(socketserver.StreamRequestHandler):
         request = json.loads(line)
         _limit(seconds=request["seconds"], num_bytes=request["bytes"])
         _end_with(self.connection, True)
+        with suppress(BlockingIOError):  # of whoever hung up before that, no signal comes
+            if not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return
         answer = json.dumps(_answer(request["task"], request["arguments"])).encode()
         _end_with(self.connection, False)
         with suppress(BrokenPipeError):  # the server is gone
@@ -144,6 +147,8 @@ def _address_space() -> int:
 
 class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     max_children = 8
+    request_queue_size = 128
+    """Of who waits for one: a connection is made at once, so that it can be given up."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address, _Handler)

@@ -14,7 +14,7 @@ from hat_sr.image.pixels import DTYPES, Image, Metadata
 
 _PIXELS, _REST = "pixels", "picture.json"
 
-_LARGEST_REST = 64 << 20
+_LARGEST_REST = 16 << 20
 """Bytes of a picture's metadata, written as JSON."""
 
 
@@ -55,7 +55,7 @@ def take_picture(folder: Path, *, size: tuple[int, int] | None = None) -> Image:
             **{name: _bytes(rest[name]) for name in ("icc", "exif", "xmp")},
         )
         return Image(pixels.reshape(height, width, channels), linear=bool(rest["linear"]), metadata=metadata)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ImageError("what was read of the picture is damaged: send it again") from error
 
 

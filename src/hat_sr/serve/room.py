@@ -3,7 +3,7 @@
 import errno
 import sqlite3
 
-from hat_sr.errors import OutputError
+from hat_sr.errors import NoRoomError
 
 STATUS = 507
 SENTENCE = "the server's disk is full: try again later"
@@ -13,7 +13,7 @@ def is_full(error: BaseException | None) -> bool:
     """Whether that is what an error means, or one that it came of."""
     while error is not None:
         match error:
-            case OutputError():  # the folders are the server's own: nothing else keeps it from writing there
+            case NoRoomError():
                 return True
             case OSError(errno=errno.ENOSPC | errno.EDQUOT):
                 return True

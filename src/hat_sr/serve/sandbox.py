@@ -102,7 +102,7 @@ class Sandbox:
 
     def _warnings(self, task: str, arguments: dict[str, Any], num_pixels: int, check: Check = _unchecked) -> list[str]:
         warnings = self._ask(task, arguments, num_pixels=num_pixels, check=check).get("warnings")
-        return list(map(str, warnings)) if isinstance(warnings, list) else []
+        return list(map(_text, warnings)) if isinstance(warnings, list) else []
 
     def _ask(
         self, task: str, arguments: dict[str, Any], *, num_pixels: int, check: Check = _unchecked
@@ -124,7 +124,7 @@ class Sandbox:
                 if answer.get("full"):
                     logger.error("the disk is full: %s", answer["error"])
                     raise RefusedError(room.STATUS, room.SENTENCE)
-                raise BadFileError(str(answer["error"]))
+                raise BadFileError(_text(answer["error"]))
             return answer
         if time.monotonic() - since >= self._seconds:
             raise RefusedError(504, f"the file took longer than {self._seconds:g} s to read or write: make it smaller")
@@ -150,6 +150,11 @@ class Sandbox:
             return connection.connect_ex(str(self._socket)) == 0
 
 
+def _text(said: object) -> str:
+    """As text that can be stored and sent: JSON can hold halves of characters."""
+    return str(said).encode("utf-8", "replace").decode()
+
+
 def _answered(connection: socket.socket, *, until: float, check: Check) -> dict[str, Any] | None:
     """What a copy answers, which ends at its time limit and this with it; None if that is nothing, or no sense.
 
@@ -170,7 +175,7 @@ def _answered(connection: socket.socket, *, until: float, check: Check) -> dict[
             continue
         try:
             answer = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return answer if isinstance(answer, dict) else None
     return None

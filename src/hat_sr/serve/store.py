@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -218,7 +219,8 @@ class Store:
             if row["finished"] < before or num_bytes > max_bytes:
                 self.remove(row["id"])
             else:
-                num_bytes += sum(path.stat().st_size for path in self.folder(row["id"]).glob("*"))
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    num_bytes += sum(path.stat().st_size for path in self.folder(row["id"]).glob("*"))
 
     def _end(
         self,
