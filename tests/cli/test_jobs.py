@@ -47,7 +47,7 @@ def test_an_output_folder_keeps_the_tree_and_the_names(photos):
 def test_a_second_run_does_not_take_results_for_inputs(photos):
     for _, output in plan("photos"):
         (photos / output).touch()
-    with pytest.raises(ConfigError, match="already there: use --overwrite, --skip-existing"):
+    with pytest.raises(ConfigError, match="already there, and nothing was made: use --overwrite, --skip-existing"):
         plan("photos")
     assert len(plan("photos", overwrite=True)) == 3
     assert plan("photos", skip_existing=True) == []

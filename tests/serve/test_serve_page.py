@@ -16,7 +16,7 @@ from hat_sr.serve.application import application
 from hat_sr.serve.service import Service
 from serve.serving import Held, picture, settings
 
-PATIENCE = 30_000
+PATIENCE = 120_000
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),  # Gradio's, and the next

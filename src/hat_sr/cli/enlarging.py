@@ -74,8 +74,8 @@ def carry_out(
     """Have results made, and say at the end, after Ctrl-C too, what became of it. Returns how many there are not.
 
     make: yields what became of each of `total` results; takes bars, of which one counts images and one shows what is
-    done of one. where: a phrase. num_before, failed_before: what earlier runs did, as for `_before`. quiet: say nothing
-    if all went well, there was nothing before, and stderr is no terminal.
+    done of one. where: a phrase on where results are. num_before, failed_before: what earlier runs did, as for
+    `_before`. quiet: say nothing if all went well, there was nothing before, and stderr is no terminal.
     """
     console, since = Console(stderr=True), time.monotonic()
     reasons: list[str] = []
@@ -95,7 +95,7 @@ def carry_out(
             say(f"failed: {reason}")
         if not quiet or console.is_terminal or num_done < total or num_before or failed_before:
             how = f"{num_done} of {total} done in {time.monotonic() - since:.1f} s by {enlarger}"
-            say(f"{how}, {where}{_before(num_before, failed_before)}")
+            say(f"{how}{f', {where}' if num_done or not total else ''}{_before(num_before, failed_before)}")
     return len(reasons) + len(failed_before)
 
 

@@ -104,8 +104,8 @@ def sort_jobs(jobs: list[Job], verdict: Callable[[Job], Verdict]) -> Sorted:
     found = by_verdict(jobs, verdict)
     if existing := found["refuse"]:
         raise ConfigError(
-            f"{_listed([job.output for job in existing])} already there: use --overwrite, --skip-existing or "
-            "another --output"
+            f"{_listed([job.output for job in existing])} already there, and nothing was made: use --overwrite, "
+            "--skip-existing or another --output"
         )
     for folder in {job.output.parent for job in found["do"]}:
         if (path := what_blocks_writing(folder)) is not None:

@@ -23,7 +23,7 @@ class Options:
     scale
         Factor, at least 1, whole or not. Default: the model's, 4 if none is named.
     size
-        Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH.
+        Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH; not smaller than the image.
     model
         A bundled name (see hat-sr models), a file of weights, .safetensors or .pth, hf://OWNER/REPO for one on the
         Hugging Face Hub, of HAT or with the extra baselines of another network, an exported HAT, .onnx or .xml, or

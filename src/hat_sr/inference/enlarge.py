@@ -116,12 +116,13 @@ class Enlarger:
         self.settings, self._open_named, self._say = settings, open_named, say
         self._opened: dict[str, Upscaler | PlainUpscaler] = {}
         self._usual = self._name(lossy=False)
-        self._used = {self._usual}
+        self._used: set[str] = set()
         self.factor = self._network(self._usual).scale if settings.scale is None else settings.scale
 
     def __str__(self) -> str:
         """The networks that were used, and the precision they run in."""
-        used = {name: one for name, one in self._opened.items() if name in self._used}
+        names = self._used or {self._usual}
+        used = {name: one for name, one in self._opened.items() if name in names}
         return " and ".join(f"{name} in {PRECISION_NAMES[one.dtype]}" for name, one in used.items())
 
     def identity(self) -> dict[str, str]:
@@ -177,9 +178,9 @@ class Enlarger:
     def _suiting(self, source: Path, header: Header) -> Upscaler | PlainUpscaler:
         """The network for a picture; says which it is where that is not the usual one, once."""
         name = self._name(lossy=header.lossy)
-        if name not in self._used:
-            self._used.add(name)
+        if name not in self._used | {self._usual}:
             self._say(f"{source} is compressed with loss: {name} is used for such files; --model names another")
+        self._used.add(name)
         return self._network(name)
 
     def _room(self) -> float:

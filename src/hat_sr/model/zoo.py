@@ -204,8 +204,8 @@ def _unknown_name(name: str) -> str:
             f"{name!r} is not in the package: {known}.pth is published at {' and '.join(WHERE_PUBLISHED)}; "
             "download it and give its path"
         )
-    suggestion = f"; did you mean {known!r}?" if known else ""
+    end = f"; did you mean {known!r}?" if known else "."
     return (
-        f"no network is named {name!r}, and there is no such file{suggestion}. In the package: "
+        f"no network is named {name!r}, and there is no such file{end} In the package: "
         f"{', '.join(bundled) or 'none'}. Or give the path of a .safetensors or .pth file"
     )
