@@ -6,13 +6,13 @@ import os
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
-_KEPT_BYTES = 256 * 2**20
+_KEPT_BYTES = 64 * 2**20
 _LARGEST_BYTES = 32 * 2**20
 """glibc refuses more."""
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc keep up to 256 MiB that are free, and take pieces up to 32 MiB from it; False where that is not so.
+    """Make glibc keep up to 64 MiB that are free, and take pieces up to 32 MiB from it; False where that is not so.
 
     It otherwise gives the maps of each layer back, and the system clears those of the next: a tenth of a network's
     time. For whoever owns the process, before the first network runs: a library leaves this alone. So does this where
