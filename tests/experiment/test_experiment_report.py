@@ -35,12 +35,12 @@ def experiment(tmp_path):
 
 @pytest.fixture
 def found():
-    """Seeds of `plain` lie 0.2 apart in the mean; `wide` is 0.15 above their mean, `tuned` 0.5 below."""
+    """Seeds of `plain` lie 0.2 apart in the mean; `wide` is 0.1 above seed 1 of it."""
     return {
-        "plain": [_result(30.0, 20.0), _result(30.3, 20.1)],
-        "wide": [_result(30.2, 20.3)],
-        "start": [_result(seconds=30.0)],
-        "tuned": [_result(29.5, 19.7, seconds=60.0)],
+        "plain": {0: _result(30.0, 20.0), 1: _result(30.3, 20.1)},
+        "wide": {1: _result(30.3, 20.3)},
+        "start": {0: _result(seconds=30.0)},
+        "tuned": {0: _result(29.5, 19.5, seconds=60.0)},
     }
 
 
@@ -50,37 +50,54 @@ def _cells(text):
 
 def test_spread_is_that_of_the_means_of_one_arm(found):
     assert spread(found) == pytest.approx(0.2)
-    assert spread({"plain": found["wide"], "wide": found["wide"], "start": []}) is None
+    assert spread({"plain": found["wide"], "wide": found["wide"], "start": {}}) is None
 
 
-def test_a_difference_within_the_spread_is_not_resolved(experiment, found):
+def test_a_difference_of_one_seed_within_the_spread_is_not_resolved(experiment, found):
     header, plain, wide = _cells(table(experiment, experiment.groups[0], found))
     assert header == ["", "Set5", "other", "to plain", "parameters", "multiply-adds", "steps", "minutes"]
     assert plain == ["plain", "30.15 (30.00–30.30)", "20.05 (20.00–20.10)", "–", "12 K", "2.34 G", "4", "1.5"]
-    assert wide[:4] == ["wide", "30.20", "20.30", "+0.150, not resolved"]
+    assert wide[:4] == ["wide", "30.30", "20.30", "+0.100, not resolved"]
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ((30.1, 20.2), "+0.125 (+0.100 to +0.150)"),  # the same seeds of `plain` lie farther apart
+        ((29.7, 19.8), "−0.075 (−0.250 to +0.100), not resolved"),
+    ],
+)
+def test_runs_of_the_same_seed_are_compared(experiment, found, first, expected):
+    found["wide"] = {0: _result(*first), 1: _result(30.3, 20.3)}
+    assert _cells(table(experiment, experiment.groups[0], found))[2][3] == expected
+
+
+def test_runs_of_no_seed_in_common_are_not_compared(experiment, found):
+    found["wide"] = {2: _result(30.3, 20.3)}
+    assert _cells(table(experiment, experiment.groups[0], found))[2][3] == "–"
 
 
 def test_a_chain_has_the_steps_and_time_of_all(experiment, found):
     _, _, tuned = _cells(table(experiment, experiment.groups[1], found))
-    assert tuned == ["tuned", "29.50", "19.70", "−0.500", "12 K", "2.34 G", "4 + 2", "1.5"]
+    assert tuned == ["tuned", "29.50", "19.50", "−0.500", "12 K", "2.34 G", "4 + 2", "1.5"]
 
 
 def test_with_one_seed_nothing_is_said_of_the_spread(experiment, found):
-    found["plain"] = found["plain"][:1]
-    assert _cells(table(experiment, experiment.groups[0], found))[2][3] == "+0.250"
+    del found["plain"][0]
+    assert _cells(table(experiment, experiment.groups[0], found))[2][3] == "+0.100"
     assert "is not known" in notes(experiment, found)
 
 
 def test_the_notes_name_the_spread(experiment, found):
-    assert "up to 0.200 dB apart in the mean over the sets (plain, 2 seeds)" in notes(experiment, found)
+    assert "Seeds of one arm lie up to 0.200 dB apart" in notes(experiment, found)
 
 
 def test_what_is_not_done_has_no_figures(experiment, found, tmp_path):
-    found |= {"plain": [], "start": []}
+    found |= {"plain": {}, "start": {}}
     _, plain, wide = _cells(table(experiment, experiment.groups[0], found))
     assert plain == ["plain", "–", "–", "–", "–", "–", "4", "–"]
     assert wide[3] == "–"
-    found["tuned"] = []
+    found["tuned"] = {}
     write_report(experiment, found, tmp_path / "runs")
     assert (tmp_path / "runs/plot.png").exists()
 

@@ -50,7 +50,7 @@ def test_every_arm_with_every_seed(done):
     ]
     found = results(_load(done), done / "runs")
     assert {name: len(runs) for name, runs in found.items()} == {"plain": 2, "wide": 1, "start": 1, "tuned": 1}
-    plain, other = found["plain"]
+    plain, other = found["plain"].values()
     assert set(plain.psnr) == {"Set5", "other"} and 5 < plain.psnr["Set5"] < 40
     assert plain.psnr != other.psnr
     assert [step for step, _ in plain.curve] == [2, 4]
@@ -240,7 +240,7 @@ def test_multiply_adds_of_ours_and_of_others(tmp_path):
 
 
 def test_results_are_read_as_they_were_written(done):
-    (found,) = results(_load(done), done / "runs")["wide"]
+    (found,) = results(_load(done), done / "runs")["wide"].values()
     content = json.loads((done / "runs/wide/seed-0/scores.json").read_text())
     assert isinstance(found, Result) and found.psnr == content["psnr"]
     assert content["recipe"]["model"]["num_feat"] == 16

@@ -1,6 +1,6 @@
 """What the runs of an experiment wrote, as tables, as a plot, and in a page between marks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -10,8 +10,8 @@ from hat_sr.experiment.config import Arm, Experiment, Group
 from hat_sr.experiment.run import Result
 from hat_sr.files import replacing
 
-Results = Mapping[str, Sequence[Result]]
-"""By arm, one for each seed that is done."""
+Results = Mapping[str, Mapping[int, Result]]
+"""By arm, and by seed if that one is done."""
 
 _DOTS_PER_INCH = 110
 _PANEL_INCHES = (4.8, 3.6)
@@ -23,7 +23,7 @@ def spread(results: Results) -> float | None:
 
     None if no arm was trained with more than one.
     """
-    means = [[_mean(result) for result in runs if result.psnr] for runs in results.values()]
+    means = [[_mean(result) for result in runs.values() if result.psnr] for runs in results.values()]
     ranges = [max(values) - min(values) for values in means if len(values) > 1]
     return max(ranges, default=None)
 
@@ -32,8 +32,9 @@ def table(experiment: Experiment, group: Group, results: Results) -> str:
     """A Markdown table of a group: PSNR by set, the difference to the first arm, size, cost, steps and time.
 
     With several seeds, PSNR is their mean, and the smallest and largest are in brackets. The difference is that of the
-    means over the sets; "not resolved" stands beside it if it is smaller than `spread`. Arms that are not done have
-    no figures.
+    means over the sets, of runs with the same seed, which see the same patches. "not resolved" stands beside it if it
+    is smaller than what these differences, of only one seed: all seeds of any arm (`spread`), lie apart. Arms that are
+    not done have no figures.
     """
     first, *_ = group.arms
     apart = spread(results)
@@ -46,14 +47,15 @@ def table(experiment: Experiment, group: Group, results: Results) -> str:
         if not runs:
             rows.append((name, *[NONE] * (len(header) - 3), steps, NONE))
             continue
-        seconds = sum(fmean(result.seconds for result in results[arm.name]) for arm in chain)
+        seconds = sum(fmean(result.seconds for result in results[arm.name].values()) for arm in chain)
+        size, *_ = runs.values()
         rows.append(
             (
                 name,
-                *(_over_seeds([result.psnr[one] for result in runs]) for one in experiment.sets),
-                NONE if name == first or not results[first] else _difference(runs, results[first], apart),
-                f"{runs[0].num_parameters / 1e3:.0f} K",
-                f"{runs[0].multiply_adds / 1e9:.2f} G",
+                *(_over_seeds([result.psnr[one] for result in runs.values()]) for one in experiment.sets),
+                NONE if name == first else _difference(runs, results[first], apart),
+                f"{size.num_parameters / 1e3:.0f} K",
+                f"{size.multiply_adds / 1e9:.2f} G",
                 steps,
                 f"{seconds / 60:.1f}",
             )
@@ -62,17 +64,17 @@ def table(experiment: Experiment, group: Group, results: Results) -> str:
 
 
 def notes(experiment: Experiment, results: Results) -> str:
-    """What belongs below the tables, in a sentence or two."""
-    apart = spread(results)
-    several = [name for name, runs in results.items() if len(runs) > 1 and runs[0].psnr]
-    known = (
-        "No arm has more than one seed, so how far seeds lie apart is not known."
-        if apart is None
-        else f"Seeds of one arm lie up to {apart:.3f} dB apart in the mean over the sets ({', '.join(several)}, "
-        f"{max(len(results[name]) for name in several)} seeds): a smaller difference is not resolved."
-    )
+    """What belongs below the tables, in a few sentences."""
     what = "PSNR-Y in dB; multiply-adds of 64×64 low-resolution pixels; minutes are of the steps, at their median rate."
-    return f"{what} {known}"
+    apart = spread(results)
+    if apart is None:
+        return f"{what} No arm has more than one seed, so how far seeds lie apart is not known."
+    return (
+        f"{what} Differences are in the mean over the sets, between runs with the same seed, which see the same "
+        "patches: the mean of the seeds, with the smallest and the largest in brackets. One that is smaller than these "
+        f"lie apart is not resolved. Seeds of one arm lie up to {apart:.3f} dB apart; a difference of one seed that is "
+        "smaller than that is not resolved either."
+    )
 
 
 def draw(experiment: Experiment, results: Results, path: Path) -> None:
@@ -125,7 +127,7 @@ def curve(experiment: Experiment, arm: Arm, results: Results) -> list[tuple[int,
     num_seeds = min(len(results[part.name]) for part in chain)
     points, done = [], 0
     for part in chain:
-        curves = [result.curve for result in results[part.name][:num_seeds]]
+        curves = [result.curve for result in list(results[part.name].values())[:num_seeds]]
         points += [(done + each[0][0], tuple(psnr for _, psnr in each)) for each in zip(*curves, strict=True)]
         done += part.recipe.optim.total_steps
     return points
@@ -181,7 +183,13 @@ def _over_seeds(values: list[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({min(values):.2f}–{max(values):.2f})"
 
 
-def _difference(runs: Sequence[Result], reference: Sequence[Result], apart: float | None) -> str:
-    difference = fmean(map(_mean, runs)) - fmean(map(_mean, reference))
-    text = f"{difference:+.3f}".replace("-", "−")
-    return f"{text}, not resolved" if apart is not None and abs(difference) < apart else text
+def _difference(runs: Mapping[int, Result], reference: Mapping[int, Result], apart: float | None) -> str:
+    differences = [_mean(result) - _mean(reference[seed]) for seed, result in runs.items() if seed in reference]
+    if not differences:
+        return NONE
+    mean, smallest, largest = fmean(differences), min(differences), max(differences)
+    text = f"{mean:+.3f}"
+    if len(differences) > 1:
+        text += f" ({smallest:+.3f} to {largest:+.3f})"
+        apart = largest - smallest
+    return text.replace("-", "−") + (", not resolved" if apart is not None and abs(mean) < apart else "")

@@ -189,12 +189,12 @@ def count_multiply_adds(recipe: Recipe) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def results(experiment: Experiment, folder: Path) -> dict[str, list[Result]]:
+def results(experiment: Experiment, folder: Path) -> dict[str, dict[int, Result]]:
     """What is there so far of every arm: a result for each seed that is done."""
-    found = {}
+    found: dict[str, dict[int, Result]] = {}
     for arm in experiment.arms:
-        files = [run_folder(folder, arm, seed) / "scores.json" for seed in arm.seeds]
-        found[arm.name] = [_read(file) for file in files if file.exists()]
+        files = {seed: run_folder(folder, arm, seed) / "scores.json" for seed in arm.seeds}
+        found[arm.name] = {seed: _read(file) for seed, file in files.items() if file.exists()}
     return found
 
 
