@@ -23,7 +23,7 @@ def plan(*inputs, output=None, suffix="_x4", image_format=None, overwrite=False,
             return "do"
         return "skip" if skip_existing else "refuse"
 
-    jobs = plan_jobs(inputs, output=output, suffix=suffix, image_format=image_format, quality=quality)
+    jobs = plan_jobs(inputs, output=output, suffix=suffix, image_format=image_format, quality=quality).jobs
     return [(job.source.as_posix(), job.output.as_posix()) for job in sort_jobs(jobs, verdict).to_do]
 
 
@@ -41,7 +41,7 @@ def test_a_folder_is_searched_for_images_alone(photos):
 
 def test_an_output_folder_keeps_the_tree_and_the_names(photos):
     expected = ["large/a.jpg", "large/trip/b.PNG", "large/trip/c.png"]
-    assert [output for _, output in plan("photos", output=Path("large"))] == expected
+    assert [output for _, output in plan("photos", output="large")] == expected
 
 
 def test_a_second_run_does_not_take_results_for_inputs(photos):
@@ -55,15 +55,42 @@ def test_a_second_run_does_not_take_results_for_inputs(photos):
     assert plan("photos", skip_existing=True) == [("photos/new.png", "photos/new_x4.png")]
 
 
+def test_results_beside_inputs_are_no_inputs_of_another_folder(photos):
+    (photos / "photos/a_x4.jpg").touch()
+    (photos / "photos/lone_x4.jpg").touch()
+    plan = plan_jobs(["photos"], output="large", suffix="_x4", image_format=None)
+    assert [job.output.as_posix() for job in plan.jobs] == [
+        "large/a.jpg",
+        "large/lone_x4.jpg",
+        "large/trip/b.PNG",
+        "large/trip/c.png",
+    ]
+    assert plan.left_out == [Path("photos/a_x4.jpg")]
+    assert plan_jobs(["photos"], output=None, suffix="_x4", image_format=None).left_out == []  # it makes that itself
+
+
+def test_what_ends_with_a_slash_is_a_folder(photos):
+    for output in ("b.png/", "b.xyz/", "b.gif/"):
+        assert plan("photos/a.jpg", output=output) == [("photos/a.jpg", f"{output}a.jpg")]
+
+
+def test_the_results_of_a_folder_go_into_one_of_any_name(photos):
+    assert plan("photos", output="v1.2")[0] == ("photos/a.jpg", "v1.2/a.jpg")
+    (photos / "v1.3").mkdir()
+    assert plan("photos/a.jpg", output="v1.3") == [("photos/a.jpg", "v1.3/a.jpg")]
+    (photos / "photos/b.png").touch()
+    assert plan("photos/a.jpg", "photos/b.png", output="v1.4")[0] == ("photos/a.jpg", "v1.4/a.jpg")
+
+
 def test_results_inside_the_searched_folder_are_not_inputs(photos):
-    output = Path("photos/large")
+    output = "photos/large"
     (photos / "photos/large").mkdir()
     (photos / "photos/large/z.png").touch()
     assert len(plan("photos", output=output)) == 3
 
 
 def test_an_output_folder_may_hold_the_inputs(photos):
-    assert [output for _, output in plan("photos", output=Path())] == ["a.jpg", "trip/b.PNG", "trip/c.png"]
+    assert [output for _, output in plan("photos", output=".")] == ["a.jpg", "trip/b.PNG", "trip/c.png"]
 
 
 def test_a_result_that_is_named_is_an_input(photos):
@@ -74,11 +101,11 @@ def test_a_result_that_is_named_is_an_input(photos):
 
 
 def test_one_file_to_one_file(photos):
-    assert plan("photos/a.jpg", output=Path("b.png")) == [("photos/a.jpg", "b.png")]
-    assert plan("photos/*.jpg", output=Path("b.png")) == [("photos/a.jpg", "b.png")]
-    assert plan("photos/a.jpg", output=Path("b.JPG"), image_format="jpeg") == [("photos/a.jpg", "b.JPG")]
+    assert plan("photos/a.jpg", output="b.png") == [("photos/a.jpg", "b.png")]
+    assert plan("photos/*.jpg", output="b.png") == [("photos/a.jpg", "b.png")]
+    assert plan("photos/a.jpg", output="b.JPG", image_format="jpeg") == [("photos/a.jpg", "b.JPG")]
     with pytest.raises(ConfigError, match="disagree"):
-        plan("photos/a.jpg", output=Path("b.png"), image_format="jpg")
+        plan("photos/a.jpg", output="b.png", image_format="jpg")
 
 
 @pytest.mark.parametrize(
@@ -86,12 +113,15 @@ def test_one_file_to_one_file(photos):
     [
         (("photos",), "b.png", "b.png names one file, but there are 3 inputs"),
         (("photos/a.jpg",), "b.gif", ".gif files cannot be written"),
+        (("photos",), "b.gif", ".gif files cannot be written"),
         (("photos/a.jpg",), "photos/notes.txt", "notes.txt is a file, and no image"),
+        (("photos/a.jpg",), "b.xyz", r"b.xyz: .xyz files cannot be written: use one of .jpg .* or b.xyz/ for a folder"),
+        (("photos/*.jpg",), "v1.2", ".2 files cannot be written"),
     ],
 )
 def test_an_output_that_cannot_be(photos, inputs, output, message):
     with pytest.raises(ConfigError, match=message):
-        plan(*inputs, output=Path(output))
+        plan(*inputs, output=output)
 
 
 def test_patterns(photos):
@@ -120,7 +150,7 @@ def test_two_results_of_one_name_are_refused(photos):
 
 def test_an_input_is_never_replaced(photos):
     with pytest.raises(ConfigError, match="would replace an input"):
-        plan("photos", output=Path("photos"), overwrite=True)
+        plan("photos", output="photos", overwrite=True)
 
 
 def test_nothing_to_upscale(photos):
@@ -142,7 +172,7 @@ def test_quality_counts_for_what_an_earlier_call_has_done(photos):
     for name in ("a.jpg", "b.png", "out/a.jpg"):
         (photos / name).parent.mkdir(exist_ok=True)
         (photos / name).touch()
-    settings = {"output": Path("out"), "skip_existing": True, "quality": 90}
+    settings = {"output": "out", "skip_existing": True, "quality": 90}
     assert plan("a.jpg", "b.png", **settings) == [("b.png", "out/b.png")]
     with pytest.raises(ConfigError, match="quality 90 is for JPEG and WebP"):
         plan("b.png", **settings)

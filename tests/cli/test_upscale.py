@@ -143,7 +143,8 @@ def test_results_that_exist(upscale):
     [
         (("--scale", "0.5"), "scale 0.5 must be a finite number of at least 1"),
         (("--scale", "nan"), "scale nan must be"),
-        (("--scale", "2", "--size", "20x"), "give one"),
+        (("--scale", "2", "--size", "20x"), "scale 2 and size 20x are both given: give one"),
+        (("--scale", "1.5", "--size", "x100"), "scale 1.5 and size x100 are both given: give one"),
         (("--size", "big"), "size 'big' is none of WxH"),
         (("--tile", "3"), "tile 3 is none of"),
         (("--overwrite", "--skip-existing"), "contradict"),
@@ -367,6 +368,20 @@ def test_a_folder_beside_its_results(folder, capsys):
     assert folder("in") == 0
     assert "0 of 0 done" in capsys.readouterr().err
     assert set(times(folder.folder / "in")) == {"b.png", "a_x2.png", "a_x3.png", "b_x2.png", "b_x3.png"}
+
+
+def test_results_beside_their_inputs_do_not_go_to_another_folder(folder, capsys):
+    (folder.folder / "in/c.png").unlink()
+    assert folder("in", "--scale", "3") == 0
+    assert folder("in") == 0  # by factor 2
+    assert "2 of 2 done" in (said := capsys.readouterr().err)
+    assert said.endswith("; 2 results of earlier calls left out\n")
+    assert folder("in", "-o", "out") == 0
+    assert "2 of 2 done" in (said := capsys.readouterr().err)
+    assert said.endswith("; 4 results of earlier calls left out\n")
+    assert set(times(folder.folder / "out")) == {"a.png", "b.png"}
+    assert folder("out", "-o", "larger") == 0  # which are results, too, and what is to be enlarged
+    assert set(times(folder.folder / "larger")) == {"a.png", "b.png"}
 
 
 def test_results_of_unknown_origin_or_other_settings_are_refused(folder, capsys):

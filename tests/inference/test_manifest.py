@@ -74,7 +74,17 @@ def test_killed_between_a_result_and_its_line(tmp_path, there, verdict):
         assert manifest.verdict(again) == verdict
         manifest.begin([], done=[again] if verdict == "done" else [])
         manifest.end()
-    assert opened(tmp_path).has_made("a.png") == (verdict == "done")
+    assert (opened(tmp_path).verdict(planned(before="old")) == "done") == (verdict == "done")
+
+
+def test_results_beside_their_inputs_have_names_of_their_own(tmp_path):
+    plans = [
+        Planned(result=result, input=source, stamp="1 bytes", before=None)
+        for result, source in (("a/b_x4.png", "a/b.gif"), ("a/c.png", "a/c.gif"), ("a/d_x4.png", "a/d.png"))
+    ]
+    made = [Outcome(result=one.result, stamp="1 bytes") for one in plans[:2]]
+    run(tmp_path, *made, plans=plans, settings={"scale": "4"})
+    assert opened(tmp_path, settings={"scale": "2"}).results_beside_inputs() == {"a/b_x4.png"}
 
 
 def test_an_interrupted_overwrite_goes_on(tmp_path):

@@ -140,6 +140,14 @@ SMALL = {"direct_pixels": 10**3, "max_pixels": 10**4, "max_result_pixels": 3 * 1
         ("jobs", picture(), {"model": "/etc/passwd"}, 422, "not on offer: tiny are"),
         ("jobs", picture(".jpg"), {"quality": "101"}, 422, "1 to 100"),
         ("jobs", None, {}, 422, "file: Field required"),
+        (
+            "jobs",
+            picture(),
+            {"scales": "2"},
+            422,
+            "scales: there is no such field: file, scale, model, format, quality",
+        ),
+        ("upscale?scale=2", picture(), {}, 422, "scale: no parameter is accepted behind the address"),
     ],
 )
 def test_what_is_refused(tmp_path, path, data, fields, status, words):

@@ -89,6 +89,7 @@ def batch(
             where=f"in {destination}",
             num_before=len(found["done"]),
             failed_before=[manifest.reason(one.result) for one in found["failed"]],
+            num_left_out=0,
             quiet=False,
         )
         manifest.end()

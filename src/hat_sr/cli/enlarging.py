@@ -69,12 +69,13 @@ def carry_out(
     where: str,
     num_before: int,
     failed_before: Sequence[str],
+    num_left_out: int,
     quiet: bool,
 ) -> int:
     """Have results made, and say at the end, after Ctrl-C too, what became of it. Returns how many there are not.
 
     make: yields what became of each of `total` results; takes bars, of which one counts images and one shows what is
-    done of one. where: a phrase on where results are. num_before, failed_before: what earlier runs did, as for
+    done of one. where: a phrase on where results are. num_before, failed_before, num_left_out: of earlier runs, as for
     `_before`. quiet: say nothing if all went well, there was nothing before, and stderr is no terminal.
     """
     console, since = Console(stderr=True), time.monotonic()
@@ -93,20 +94,26 @@ def carry_out(
     finally:
         for reason in reasons:
             say(f"failed: {reason}")
-        if not quiet or console.is_terminal or num_done < total or num_before or failed_before:
+        before = _before(num_before, failed_before, num_left_out)
+        if not quiet or console.is_terminal or num_done < total or before:
             how = f"{num_done} of {total} done in {time.monotonic() - since:.1f} s by {enlarger}"
-            say(f"{how}{f', {where}' if num_done or not total else ''}{_before(num_before, failed_before)}")
+            say(f"{how}{f', {where}' if num_done or not total else ''}{before}")
     return len(reasons) + len(failed_before)
 
 
-def _before(num_done: int, failed: Sequence[str]) -> str:
-    """A phrase about what earlier runs did; empty if that is nothing. failed: the reasons of what failed then."""
+def _before(num_done: int, failed: Sequence[str], num_left_out: int) -> str:
+    """A phrase about what earlier runs did; empty if that is nothing.
+
+    failed: the reasons of what failed then. num_left_out: results that lie beside their inputs, and are none.
+    """
     phrases = []
     if num_done:
         phrases.append(f"{num_done} done before")
     if failed:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         phrases.append(f"{len(failed)} failed before ({failed[0]}{more}), which --retry-failed tries again")
+    if num_left_out:
+        phrases.append(f"{num_left_out} {'results' if num_left_out > 1 else 'result'} of earlier calls left out")
     return "".join(f"; {phrase}" for phrase in phrases)
 
 

@@ -1,10 +1,11 @@
 """Which files are upscaled, and what each result is called: decided, and refused, before any work starts.
 
 What was found in folders has a manifest: in the folder of the results, or in the one that was searched if results go
-beside their inputs.
+beside their inputs. What earlier calls put beside their inputs is no input.
 """
 
 import glob
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,9 @@ from hat_sr.image.formats import (
     result_suffix,
     suffix_of,
 )
-from hat_sr.inference.manifest import Verdict
+from hat_sr.inference.manifest import FileLines, Manifest, Verdict
+
+_SLASHES = tuple(filter(None, (os.sep, os.altsep)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,15 @@ class Job:
     def result(self) -> str:
         """The output's name in its manifest."""
         return self.output.as_posix() if self.folder is None else self.output.relative_to(self.folder).as_posix()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a call is to make."""
+
+    jobs: list[Job]
+    left_out: list[Path]
+    """Results of other calls beside their inputs: they are no inputs."""
 
 
 @dataclass(kw_only=True)
@@ -61,39 +73,37 @@ class _Found:
 
 
 def plan_jobs(
-    inputs: Sequence[str], *, output: Path | None, suffix: str, image_format: str | None, quality: int | None = None
-) -> list[Job]:
+    inputs: Sequence[str], *, output: str | None, suffix: str, image_format: str | None, quality: int | None = None
+) -> Plan:
     """Pair every input file with its output file, sorted by input.
 
     inputs: files, folders (searched recursively for image files) and glob patterns. Results go beside their inputs as
     `NAME<suffix>.EXT`, or below `output` under the input's own relative path and name; `output` may name the file
-    itself (by an image's suffix) if there is one input file. EXT is the input's if such files are written, else png, or
-    `image_format`.
+    itself (by an image's suffix) if there is one input file, and names a folder if it ends with a slash. EXT is the
+    input's if such files are written, else png, or `image_format`.
 
     Raises InputError for an input that does not exist or holds no image; ConfigError if two results would have one
-    name, a result would replace an input, `output` is a file where a folder is needed, or there is a quality but no
-    result that has one.
+    name, a result would replace an input, `output` is a file where a folder is needed or ends like a file of an unknown
+    kind, or there is a quality but no result that has one.
     """
-    found = _find(inputs, output)
+    target = None if output is None else Path(output)
     extension = None if image_format is None else suffix_of(image_format)
-    if output is not None and _names_a_file(output):
-        if len(found) > 1:
+    found, results = _apart(_find(inputs, target), inputs, suffix, extension)
+    if output is not None and target is not None and _names_a_file(output, found):
+        if len(found) != 1:
             raise ConfigError(f"output {output} names one file, but there are {len(found)} inputs: give a folder")
-        if extension is not None and format_for(output) != format_for(Path(f"x{extension}")):
+        if extension is not None and format_for(target) != format_for(Path(f"x{extension}")):
             raise ConfigError(f"output {output} and format {image_format} disagree: give one of them")
-        jobs = [Job(source=found[0].path, output=output)]
+        jobs = [Job(source=found[0].path, output=target)]
     else:
-        jobs = [_job(file, output, suffix, extension) for file in found]
-    if output is None:
-        # A folder that was upscaled before holds results beside the inputs: they are not inputs.
-        results, named = {job.output for job in jobs}, {Path(text) for text in inputs}
-        jobs = [job for job in jobs if job.source not in results or job.source in named]
+        jobs = [_job(file, target, suffix, extension) for file in found]
     _check_names(jobs)
-    if quality is not None and not any(format_for(job.output).name in ("jpeg", "webp") for job in jobs):
+    if quality is not None and jobs and not any(format_for(job.output).name in ("jpeg", "webp") for job in jobs):
         raise ConfigError(
             f"quality {quality} is for JPEG and WebP, and no result is one: leave it out, or give --format"
         )
-    return jobs
+    own = {job.output for job in jobs}
+    return Plan(jobs=jobs, left_out=[path for path in results if path not in own])
 
 
 def sort_jobs(jobs: list[Job], verdict: Callable[[Job], Verdict]) -> Sorted:
@@ -151,30 +161,60 @@ def _expand(pattern: str) -> list[Path]:
     return matches
 
 
+def _apart(
+    found: list[_Found], inputs: Sequence[str], suffix: str, extension: str | None
+) -> tuple[list[_Found], list[Path]]:
+    """Inputs, and results of earlier calls that lie beside theirs: they are called as this call would call them there,
+    or the manifest of their folder says so. What was named itself is an input always.
+    """
+    named = {Path(text) for text in inputs}
+    results = {_beside(file.path, suffix, extension) for file in found}
+    for folder in {file.folder for file in found if file.folder is not None}:
+        results |= {folder / name for name in Manifest(FileLines(folder), {}).results_beside_inputs()}
+    results -= named
+    return (
+        [file for file in found if file.path not in results],
+        [file.path for file in found if file.path in results],
+    )
+
+
+def _beside(path: Path, suffix: str, extension: str | None) -> Path:
+    """The result of that file, beside it."""
+    return path.with_name(f"{path.stem}{suffix}{result_suffix(path.suffix, extension)}")
+
+
 def _is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
 
 
-def _names_a_file(output: Path) -> bool:
-    """Whether the output is no folder but ends like an image. Raises ConfigError if it is neither."""
-    if output.is_dir():
+def _names_a_file(output: str, found: list[_Found]) -> bool:
+    """Whether the output is no folder but ends like an image. Raises ConfigError if it is neither.
+
+    For one file that was named itself, it is neither if it ends in another suffix; a folder's results go into a folder
+    of whatever name.
+    """
+    path = Path(output)
+    if output.endswith(_SLASHES) or path.is_dir():
         return False
-    suffix = output.suffix.lower()
-    if suffix in READ_ONLY_SUFFIXES:
-        raise ConfigError(
-            f"output {output}: {suffix} files cannot be written: use one of {' '.join(WRITABLE_SUFFIXES)}"
-        )
-    if output.exists() and suffix not in WRITABLE_SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix in WRITABLE_SUFFIXES:
+        return True
+    if path.exists():
         raise ConfigError(f"output {output} is a file, and no image: give a folder, or the name of an image")
-    return suffix in WRITABLE_SUFFIXES
+    of_one_file = len(found) == 1 and found[0].folder is None
+    if suffix in READ_ONLY_SUFFIXES or (suffix and of_one_file):
+        raise ConfigError(
+            f"output {output}: {suffix} files cannot be written: use one of {' '.join(WRITABLE_SUFFIXES)}, or "
+            f"{output}/ for a folder"
+        )
+    return False
 
 
 def _job(file: _Found, output: Path | None, suffix: str, extension: str | None) -> Job:
     if output is None:
-        path, folder = file.path.with_name(f"{file.path.stem}{suffix}{file.path.suffix}"), file.folder
+        path, folder = _beside(file.path, suffix, extension), file.folder
     else:
-        path, folder = output / file.relative, None if file.folder is None else output
-    path = path.with_name(path.stem + result_suffix(path.suffix, extension))
+        path, folder = _beside(output / file.relative, "", extension), None if file.folder is None else output
     return Job(source=file.path, output=path, folder=folder, relative=file.relative)
 
 

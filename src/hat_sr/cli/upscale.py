@@ -17,13 +17,14 @@ from hat_sr.cli.options import Options
 from hat_sr.files import remove_leftovers
 from hat_sr.inference.enlarge import Enlarger
 from hat_sr.inference.manifest import FileLines, Manifest, Outcome, Planned, Verdict, attempt, stamp
+from hat_sr.inference.sizing import format_size
 
 _DEFAULTS = Options()
 
 
 def upscale(
     *inputs: Annotated[str, Parameter(help="Image files, folders (searched recursively) and glob patterns.")],
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: Annotated[str | None, Parameter(alias="-o")] = None,
     runtime: RuntimeName = "auto",
     options: Options = _DEFAULTS,
 ) -> int:
@@ -35,29 +36,25 @@ def upscale(
     Parameters
     ----------
     output
-        A folder, in which results keep their inputs' relative paths and names, or a file if there is one input.
+        A folder, in which results keep their inputs' relative paths and names, or a file if there is one input. What
+        ends with a slash is a folder.
     runtime
         What runs the network: torch, or another on the CPU, for which weights are exported first (hat-sr export does so
         once and for all). auto is torch, and for an exported file its own.
     """
     settings = settings_of(options)
     enlarger = Enlarger(settings, open_named=partial(open_in_runtime, runtime=runtime), say=say)
-    height, width = settings.size or (None, None)
-    suffix = f"_x{enlarger.factor:g}" if settings.size is None else f"_{width or ''}x{height or ''}"
-    jobs = plan_jobs(inputs, output=output, suffix=suffix, image_format=options.format, quality=options.quality)
+    suffix = f"_x{enlarger.factor:g}" if settings.size is None else f"_{format_size(settings.size)}"
+    plan = plan_jobs(inputs, output=output, suffix=suffix, image_format=options.format, quality=options.quality)
     with ExitStack() as stack:
-        folders = {job.folder for job in jobs if job.folder is not None}
+        folders = {job.folder for job in plan.jobs if job.folder is not None}
         manifests = {
             folder: stack.enter_context(Manifest(FileLines(folder), enlarger.identity())) for folder in folders
         }
-        if output is None:  # results of another call, beside their inputs, are not inputs
-            jobs = [
-                job for job in jobs if job.folder is None or not manifests[job.folder].has_made(job.relative.as_posix())
-            ]
-        found = sort_jobs(jobs, lambda job: _verdict(job, manifests, options))
+        found = sort_jobs(plan.jobs, lambda job: _verdict(job, manifests, options))
         for folder, manifest in manifests.items():
             _begin(manifest, folder, found)
-        num_failed = _run(found, enlarger, manifests)
+        num_failed = _run(found, enlarger, manifests, num_left_out=len(plan.left_out))
     return 1 if num_failed else 0
 
 
@@ -81,8 +78,8 @@ def _begin(manifest: Manifest, folder: Path, found: Sorted) -> None:
         remove_leftovers(place)
 
 
-def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest]) -> int:
-    """Do what there is to do. Returns how many results there are not."""
+def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest], *, num_left_out: int) -> int:
+    """Do what there is to do. num_left_out: see `carry_out`. Returns how many results there are not."""
 
     def make(bars: Bars, images: TaskID, tiles: TaskID) -> Iterator[Outcome]:
         for job in found.to_do:
@@ -101,6 +98,7 @@ def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest]) -> 
         where=_where(found.to_do),
         num_before=len(found.done),
         failed_before=[manifests[job.folder].reason(job.result) for job in found.failed if job.folder is not None],
+        num_left_out=num_left_out,
         quiet=True,
     )
     for manifest in manifests.values():

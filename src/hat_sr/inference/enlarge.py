@@ -21,7 +21,7 @@ from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.journal import discard
 from hat_sr.inference.memory import memory_budget, picture_bytes
 from hat_sr.inference.picture import upscale_image
-from hat_sr.inference.sizing import fitted_size, scaled_size, upscale_to
+from hat_sr.inference.sizing import fitted_size, format_size, scaled_size, upscale_to
 from hat_sr.inference.streaming import Say, is_unfinished, upscale_file
 from hat_sr.inference.upscaler import Progress, Upscaler
 from hat_sr.model.hat import HAT
@@ -49,7 +49,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.size is not None:
-            raise ConfigError(f"scale {self.scale} and size {self.size} are both given: give one")
+            raise ConfigError(f"scale {self.scale:g} and size {format_size(self.size)} are both given: give one")
         scaled_size(1, 1, self.wanted_scale)
 
     @property
@@ -131,7 +131,7 @@ class Enlarger:
         settings = self.settings
         return {
             "network": ", ".join(self._network(name).fingerprint() for name in names),
-            "scale": f"{self.factor:g}" if settings.size is None else "x".join(map(str, settings.size)),
+            "scale": f"{self.factor:g}" if settings.size is None else format_size(settings.size),
             "tile": str(settings.tile),
             "precision": settings.precision,
             "self_ensemble": str(settings.self_ensemble),

@@ -17,7 +17,7 @@ planned and something else is in its place than before, it was made.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, Protocol
 
 from hat_sr import __version__
@@ -174,10 +174,13 @@ class Manifest:
                 return "failed"
         return "do" if there is None or overwrite or ours else "refuse"
 
-    def has_made(self, result: str) -> bool:
-        """Whether a file of that name is a result, of whatever settings."""
-        entry = self._entries.get(result)
-        return entry is not None and entry.state == "done"
+    def results_beside_inputs(self) -> set[str]:
+        """Results of whatever settings that were put beside their inputs, and so have other names than those."""
+        return {
+            name
+            for name, entry in self._entries.items()
+            if entry.state == "done" and PurePosixPath(name).stem != PurePosixPath(entry.input).stem
+        }
 
     def reason(self, result: str) -> str:
         """Why a result was not made; empty if nothing is known."""

@@ -23,6 +23,12 @@ def parse_size(text: str) -> tuple[int | None, int | None]:
     return height, width
 
 
+def format_size(size: tuple[int | None, int | None]) -> str:
+    """(height, width) as `parse_size` reads it."""
+    height, width = size
+    return f"{width or ''}x{height or ''}"
+
+
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """(height, width) of an image enlarged by `scale`, rounded to the nearest pixel, halves up.
 

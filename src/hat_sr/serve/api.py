@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 
 from hat_sr import __version__
 from hat_sr.inference.sizing import scaled_size
-from hat_sr.serve import room
+from hat_sr.serve import full_disk
 from hat_sr.serve.answers import error_answer
 from hat_sr.serve.kinds import MEDIA_TYPES
 from hat_sr.serve.service import Service
@@ -31,11 +31,20 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 0.03
 _SECONDS_BETWEEN_EVENTS = 0.3
 
-Picture = Annotated[UploadFile, File(description="An image file: JPEG, PNG, TIFF, WebP, BMP, EXR or GIF.")]
-Scale = Annotated[float | None, Form(description="Factor, from 1 to the network's. Default: the network's.")]
-Model = Annotated[str | None, Form(description="A name of /v1/models. Default: its first.")]
-Format = Annotated[str | None, Form(description="jpg, png, tif, webp, bmp or exr. Default: the file's.")]
-Quality = Annotated[int | None, Form(description="1 to 100, of JPEG (default 95) and WebP (default lossless).")]
+
+class Wanted(BaseModel):
+    """The fields of a form: a picture, and what is to be made of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: UploadFile = Field(description="An image file: JPEG, PNG, TIFF, WebP, BMP, EXR or GIF.")
+    scale: float | None = Field(None, description="Factor, from 1 to the network's. Default: the network's.")
+    model: str | None = Field(None, description="A name of /v1/models. Default: its first.")
+    format: str | None = Field(None, description="jpg, png, tif, webp, bmp or exr. Default: the file's.")
+    quality: int | None = Field(None, description="1 to 100, of JPEG (default 95) and WebP (default lossless).")
+
+
+Filled = Annotated[Wanted, Form(media_type="multipart/form-data")]
 
 
 class Error(BaseModel):
@@ -82,30 +91,33 @@ def create_app(service: Service) -> FastAPI:
     app.exception_handler(OSError)(_system_error)
     app.exception_handler(sqlite3.Error)(_system_error)
     app.exception_handler(Exception)(_unexpected)
-    _add_pictures(app, service)
-    _add_jobs(app, service)
+    v1 = APIRouter(prefix="/v1", dependencies=[Depends(_refuse_query)])
+    _add_pictures(v1, service)
+    _add_jobs(v1, service)
+    _add_networks(v1, service)
+    app.include_router(v1)
     _add_status(app, service)
     return app
 
 
-def _add_pictures(app: FastAPI, service: Service) -> None:
-    @app.post(
-        "/v1/upscale",
+def _refuse_query(request: Request) -> None:
+    """Nothing here takes parameters behind a question mark: they would be ignored."""
+    if request.query_params:
+        names = ", ".join(dict(request.query_params))
+        raise RefusedError(
+            422, f"{names}: no parameter is accepted behind the address; a form's fields go into the body"
+        )
+
+
+def _add_pictures(v1: APIRouter, service: Service) -> None:
+    @v1.post(
+        "/upscale",
         summary="Enlarge a small picture; the answer is the picture",
         response_class=FileResponse,
         responses=_errors(413, 415, 422, 429, 504),
     )
-    async def upscale(
-        request: Request,
-        file: Picture,
-        scale: Scale = None,
-        model: Model = None,
-        format: Format = None,  # noqa: A002 (the field's name)
-        quality: Quality = None,
-    ) -> FileResponse:
-        job = await run_in_threadpool(
-            service.submit, file.file, scale=scale, model=model, format=format, quality=quality, direct=True
-        )
+    async def upscale(request: Request, wanted: Filled) -> FileResponse:
+        job = await run_in_threadpool(_submit, service, wanted, direct=True)
         deadline = time.monotonic() + service.settings.direct_seconds
         while not service.job(job.id).is_finished:
             if await request.is_disconnected():
@@ -119,35 +131,27 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         return _file(service, job, BackgroundTask(service.store.remove, job.id))
 
 
-def _add_jobs(app: FastAPI, service: Service) -> None:
+def _add_jobs(v1: APIRouter, service: Service) -> None:
     missing = _errors(404)
 
-    @app.post(
-        "/v1/jobs",
+    @v1.post(
+        "/jobs",
         summary="Enlarge a picture of any size; the answer is a job",
         status_code=202,
         response_model=JobView,
         responses=_errors(413, 415, 422, 429),
     )
-    def add(
-        request: Request,
-        response: Response,
-        file: Picture,
-        scale: Scale = None,
-        model: Model = None,
-        format: Format = None,  # noqa: A002 (the field's name)
-        quality: Quality = None,
-    ) -> JobView:
-        job = service.submit(file.file, scale=scale, model=model, format=format, quality=quality)
+    def add(request: Request, response: Response, wanted: Filled) -> JobView:
+        job = _submit(service, wanted)
         response.headers["Location"] = f"{_root(request)}/v1/jobs/{job.id}"
         return _view(service, job)
 
-    @app.get("/v1/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
+    @v1.get("/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
     def show(identity: str) -> JobView:
         return _view(service, service.job(identity))
 
-    @app.get(
-        "/v1/jobs/{identity}/events",
+    @v1.get(
+        "/jobs/{identity}/events",
         summary="How far a job is, again and again until it is finished: server-sent events",
         response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {}}}, **missing},
@@ -157,8 +161,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is for nginx
         return StreamingResponse(_events(service, identity), media_type="text/event-stream", headers=headers)
 
-    @app.get(
-        "/v1/jobs/{identity}/result",
+    @v1.get(
+        "/jobs/{identity}/result",
         summary="The picture that a job made",
         response_class=FileResponse,
         responses=_errors(404, 409, 410),
@@ -166,8 +170,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     def result(identity: str) -> FileResponse:
         return _file(service, service.job(identity))
 
-    @app.delete(
-        "/v1/jobs/{identity}",
+    @v1.delete(
+        "/jobs/{identity}",
         summary="Cancel a job that is unfinished; forget one that is finished",
         status_code=204,
         responses=missing,
@@ -176,8 +180,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         service.delete(identity)
 
 
-def _add_status(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", summary="The networks on offer", response_model=list[Network])
+def _add_networks(v1: APIRouter, service: Service) -> None:
+    @v1.get("/models", summary="The networks on offer", response_model=list[Network])
     def models() -> list[Network]:
         networks = service.networks
         return [
@@ -185,6 +189,8 @@ def _add_status(app: FastAPI, service: Service) -> None:
             for name in networks.names
         ]
 
+
+def _add_status(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", summary="Whether the process answers", response_class=PlainTextResponse)
     def healthy() -> str:
         return "ok\n"
@@ -201,6 +207,17 @@ def _add_status(app: FastAPI, service: Service) -> None:
     @app.get("/", include_in_schema=False)
     def home(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{_root(request)}/ui/")
+
+
+def _submit(service: Service, wanted: Wanted, *, direct: bool = False) -> Job:
+    return service.submit(
+        wanted.file.file,
+        scale=wanted.scale,
+        model=wanted.model,
+        format=wanted.format,
+        quality=wanted.quality,
+        direct=direct,
+    )
 
 
 def _root(request: Request) -> str:
@@ -266,23 +283,28 @@ def _refused(request: Request, error: RefusedError) -> JSONResponse:
 
 
 def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-    if room.is_full(error):  # while the request was read, which FastAPI takes for the client's fault
+    if full_disk.caused(error):  # while the request was read, which FastAPI takes for the client's fault
         return _full(request, error)
     return error_answer(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
 def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-    parts = [f"{'.'.join(str(name) for name in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
+    unknown = f"there is no such field: {', '.join(Wanted.model_fields)} are accepted"
+    parts = [
+        f"{'.'.join(str(name) for name in one['loc'][1:])}: "
+        f"{unknown if one['type'] == 'extra_forbidden' else one['msg']}"
+        for one in error.errors()
+    ]
     return error_answer(422, "; ".join(parts))
 
 
 def _system_error(request: Request, error: Exception) -> JSONResponse:
     logger.error("a request failed", exc_info=error)
-    return _full(request, error) if room.is_full(error) else _unexpected(request, error)
+    return _full(request, error) if full_disk.caused(error) else _unexpected(request, error)
 
 
 def _full(request: Request, error: Exception) -> JSONResponse:
-    return error_answer(room.STATUS, room.SENTENCE)
+    return error_answer(full_disk.STATUS, full_disk.SENTENCE)
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -26,8 +26,8 @@ import OpenImageIO as oiio  # noqa: N813
 from hat_sr.errors import HatError
 from hat_sr.image.decode import read_header
 from hat_sr.image.io import read_image, write_image
+from hat_sr.serve import full_disk
 from hat_sr.serve.exchange import put_picture, take_picture
-from hat_sr.serve.room import is_full
 
 _LARGEST_FILE = 8 << 30
 """Bytes that a copy may write into one file."""
@@ -98,11 +98,14 @@ def _answer(task: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     try:
         answer = _TASKS[task](**{**arguments, **paths})
     except HatError as error:
-        return {"error": without_paths(str(error), paths), "full": is_full(error)}
+        return {"error": without_paths(str(error), paths), "full": full_disk.caused(error)}
     except MemoryError:
         return {"error": "the file takes more memory than it may: make it smaller, or save it anew"}
     except Exception as error:  # whatever a damaged file leads to
-        return {"error": f"the file cannot be read or written ({type(error).__name__})", "full": is_full(error)}
+        return {
+            "error": f"the file cannot be read or written ({type(error).__name__})",
+            "full": full_disk.caused(error),
+        }
     return {**answer, "warnings": [without_paths(text, paths) for text in warnings.messages]}
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hat_sr.errors import ConfigError, HatError
-from hat_sr.serve import room
+from hat_sr.serve import full_disk
 from hat_sr.serve.settings import TOKEN_VARIABLE, RefusedError
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Sandbox:
             if "error" in answer:
                 if answer.get("full"):
                     logger.error("the disk is full: %s", answer["error"])
-                    raise RefusedError(room.STATUS, room.SENTENCE)
+                    raise RefusedError(full_disk.STATUS, full_disk.SENTENCE)
                 raise BadFileError(_text(answer["error"]))
             return answer
         if time.monotonic() - since >= self._seconds:

@@ -13,7 +13,7 @@ from torch import Tensor
 from hat_sr.errors import HatError
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import scaled_size, upscale_to
-from hat_sr.serve import room
+from hat_sr.serve import full_disk
 from hat_sr.serve.exchange import put_picture, take_picture
 from hat_sr.serve.metrics import Metrics
 from hat_sr.serve.networks import Networks
@@ -108,9 +108,9 @@ class Worker(threading.Thread):
             return error
         if isinstance(error, BadFileError):
             return RefusedError(422, str(error))
-        if room.is_full(error):
+        if full_disk.caused(error):
             logger.error("job %s failed, the disk is full: %s", job.id, error)
-            return RefusedError(room.STATUS, room.SENTENCE)
+            return RefusedError(full_disk.STATUS, full_disk.SENTENCE)
         if isinstance(error, HatError):
             logger.error("job %s failed: %s", job.id, error)
             return RefusedError(422, str(error).replace(str(self._store.folder(job.id)), "the file"))

@@ -1,4 +1,4 @@
-"""A disk that is full: the server's trouble, and no fault of a picture."""
+"""A full disk: the server's trouble, and no fault of a picture."""
 
 import errno
 import sqlite3
@@ -9,8 +9,8 @@ STATUS = 507
 SENTENCE = "the server's disk is full: try again later"
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether that is what an error means, or one that it came of."""
+def caused(error: BaseException | None) -> bool:
+    """Whether it is what an error means, or one that it came of."""
     while error is not None:
         match error:
             case NoRoomError():
