@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -44,6 +45,21 @@ def test_help(monkeypatch, words):
 def test_unknown_command(monkeypatch, capsys):
     assert run(monkeypatch, "upscal") == 2
     assert "upscale" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "unread", "code"),
+    [("models", "stdout", 141), ("--help", "stdout", 141), ("upscale nowhere", "stderr", 2)],
+)
+def test_nobody_reads_what_is_printed(words, unread, code):
+    reading, writing = os.pipe()
+    os.close(reading)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, unread: writing}
+    done = subprocess.run([sys.executable, "-m", "hat_sr", *words.split()], **streams, check=False)
+    os.close(writing)
+    assert done.returncode == code
+    assert not done.stdout
+    assert not done.stderr
 
 
 def test_as_a_module():

@@ -77,6 +77,15 @@ def finished(client, identity, state="done"):
     raise AssertionError(job)
 
 
+def wait_until(true):
+    """Return once `true()` is, which has to be soon."""
+    for _ in range(6000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not become true")
+
+
 class Held:
     """Stands in for a long computation: waits within a report until it is let go."""
 

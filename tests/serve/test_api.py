@@ -13,7 +13,7 @@ import pytest
 
 from cli.running import run
 from hat_sr.image.io import read_image
-from serve.serving import finished, picture, save_tiny, serving, upload
+from serve.serving import finished, picture, save_tiny, serving, upload, wait_until
 
 pytestmark = pytest.mark.usefixtures("shared")
 
@@ -214,11 +214,9 @@ def test_time_that_is_over(tmp_path):
 def test_results_expire(tmp_path):
     with serving(tmp_path, keep_seconds=0.3) as (_, client):
         identity = client.post("/v1/jobs", files=upload(picture())).json()["id"]
-        while client.get(f"/v1/jobs/{identity}").status_code == 200:
-            pass
+        wait_until(lambda: client.get(f"/v1/jobs/{identity}").status_code == 404)
         assert "too long ago" in client.get(f"/v1/jobs/{identity}/result").json()["error"]
-        while list((tmp_path / "queue/files").iterdir()):  # until the worker finds the time
-            pass
+        wait_until(lambda: not list((tmp_path / "queue/files").iterdir()))  # the worker has to find the time
 
 
 def test_results_expire_while_the_worker_is_busy(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import uvicorn
 from browser import chromium, needs_chromium
 from hat_sr.serve.application import application
 from hat_sr.serve.service import Service
-from serve.serving import Held, picture, settings
+from serve.serving import Held, picture, settings, wait_until
 
 PATIENCE = 120_000
 
@@ -183,8 +183,7 @@ def test_leaving_the_page_cancels(server, browser, monkeypatch):
         page.click("#start")
         page.wait_for_selector("#state [role=progressbar][aria-valuenow='9']")
         page.close()
-        while server[0].store.unfinished():
-            pass
+        wait_until(lambda: not server[0].store.unfinished())
         held.go.set()
 
 

@@ -8,7 +8,7 @@ from hat_sr.errors import ConfigError
 from hat_sr.serve.kinds import MEDIA_TYPES, kind_of, kind_of_result
 from hat_sr.serve.service import Service
 from hat_sr.serve.settings import RefusedError, Settings
-from serve.serving import Held, finished, picture, serving, settings, upload
+from serve.serving import Held, finished, picture, serving, settings, upload, wait_until
 
 pytestmark = pytest.mark.usefixtures("shared")
 
@@ -48,8 +48,7 @@ def test_alpha_is_the_second_half(tmp_path):
         wanted = service.worker._is_wanted
         service.worker._is_wanted = lambda job: parts.append(service.worker.progress(job.id)[0]) or wanted(job)
         job = service.submit(io.BytesIO(picture(channels=4)))
-        while not service.job(job.id).is_finished:
-            pass
+        wait_until(lambda: service.job(job.id).is_finished)
     assert parts[0] == 0
     assert parts == sorted(parts)
     assert 0.5 in parts

@@ -1,10 +1,11 @@
 """The command `hat-sr`: parse, load, call, write. Only here is anything printed or logging configured.
 
 Exit codes: 0 all is well, 1 something failed (the rest is done), 2 the call itself is wrong, 130, 143 or 129 stopped
-by Ctrl-C, SIGTERM or SIGHUP.
+by Ctrl-C, SIGTERM or SIGHUP, 141 by whoever read the output and went away, such as `head`.
 """
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -14,6 +15,7 @@ from cyclopts import App, CycloptsError
 
 from hat_sr import __version__
 from hat_sr.allocator import keep_freed_memory
+from hat_sr.cli.messages import say
 from hat_sr.errors import ConfigError, HatError, InputError, WeightsError
 
 app = App(
@@ -51,15 +53,23 @@ def main() -> NoReturn:
             signal.signal(number, _stop)
     keep_freed_memory()
     try:
-        sys.exit(app(sys.argv[1:], exit_on_error=False) or 0)
+        code = app(sys.argv[1:], exit_on_error=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except CycloptsError:
         sys.exit(2)  # cyclopts has printed what is wrong
+    except BrokenPipeError:
+        _end_unread()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # which rich answers with an end of its own
+            _end_unread()
+        raise
     except (ConfigError, InputError, WeightsError) as error:
         _fail(error, code=2)
     except (HatError, OSError) as error:
         _fail(error, code=1)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        say("stopped")
         sys.exit(130)
 
 
@@ -67,12 +77,19 @@ class _StderrOfNow(logging.Handler):
     """Prints to what stderr is at that moment: a progress bar puts itself in between."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        say(self.format(record))
 
 
 def _fail(error: Exception, *, code: int) -> NoReturn:
-    print(f"hat-sr: {error}", file=sys.stderr)
+    say(f"hat-sr: {error}")
     sys.exit(code)
+
+
+def _end_unread() -> NoReturn:
+    """As other programs end when nobody reads their output any more: without a word, as if by SIGPIPE."""
+    # Python writes what is left when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

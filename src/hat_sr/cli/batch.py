@@ -8,7 +8,8 @@ from cyclopts.validators import Number
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
-from hat_sr.cli.enlarging import by_verdict, carry_out, reporter, say, settings_of, verdict
+from hat_sr.cli.enlarging import by_verdict, carry_out, reporter, settings_of, verdict
+from hat_sr.cli.messages import say
 from hat_sr.cli.options import Options
 from hat_sr.cluster.batch import Task, plan_batch, run_here
 from hat_sr.cluster.places import Place

@@ -1,6 +1,5 @@
 """What `hat-sr upscale` and `hat-sr batch` have in common besides their options: what those mean, and what is said."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
+from hat_sr.cli.messages import say
 from hat_sr.cli.options import Options
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
@@ -36,11 +36,6 @@ def settings_of(options: Options) -> Settings:
         device=options.device,
         quality=options.quality,
     )
-
-
-def say(sentence: str) -> None:
-    """Tell people, on stderr."""
-    print(sentence, file=sys.stderr)
 
 
 def verdict(manifest: Manifest, planned: Planned, options: Options) -> Verdict:

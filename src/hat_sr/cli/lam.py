@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from hat_sr.cli.enlarging import say
 from hat_sr.cli.entrants import parse_names
+from hat_sr.cli.messages import say
 from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import InputError
 from hat_sr.evaluate.explain import SHARES, Explained, Scene, explain, to_json

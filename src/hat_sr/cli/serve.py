@@ -1,17 +1,22 @@
 """`hat-sr serve`."""
 
+import errno
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from hat_sr.cli.sizes import parse_bytes
-from hat_sr.errors import require
+from hat_sr.errors import ConfigError, require
 from hat_sr.inference.device import Precision
 from hat_sr.model.zoo import AUTO
 from hat_sr.serve.settings import TOKEN_VARIABLE, Settings
+
+logger = logging.getLogger(__name__)
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -19,7 +24,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 def serve(
     *,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
     models: Annotated[tuple[str, ...], Parameter(name=("--model", "-m"), negative="")] = (AUTO,),
     folder: Path = Path("hat-sr-serve"),
     token: str | None = None,
@@ -48,7 +53,7 @@ def serve(
     host
         The address to listen at; 0.0.0.0 is every one that the machine has: give a token then.
     port
-        The port to listen at.
+        The port to listen at; 0 is any that is free.
     models
         A HAT to offer, by its name, file or hf:// name; may be given again, and the first is the default. auto is those
         in the package, of which each image gets the one that suits it.
@@ -117,19 +122,31 @@ def serve(
         memory=None if memory is None else parse_bytes(memory),
     )
     if host not in _LOCAL and token is None:
-        logging.getLogger(__name__).warning(
-            "anybody who reaches %s can use this server: give --token or %s", host, TOKEN_VARIABLE
-        )
-    with Service(settings) as service:
+        logger.warning("anybody who reaches %s can use this server: give --token or %s", host, TOKEN_VARIABLE)
+    with _listening(host, port) as listener, Service(settings) as service:
         config = uvicorn.Config(
             application(service, page=page),
-            host=host,
-            port=port,
             root_path=root_path,
             log_level="info",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=5,
         )
-        uvicorn.Server(config).run()
+        where = f"[{host}]" if ":" in host else host
+        path = "/ui" if page else "/docs"
+        logger.info("serving at http://%s:%d%s, until Ctrl-C", where, listener.getsockname()[1], path)
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """What listens there; who connects before the networks are loaded waits. Raises ConfigError if it cannot be."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} of {host} is taken: name another with --port, or stop the program that listens there"
+            ) from error
+        reason = str(error.strerror).partition(" (")[0]  # behind it the address again
+        raise ConfigError(f"port {port} of {host} cannot be listened at: {reason}") from error

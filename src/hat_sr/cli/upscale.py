@@ -10,8 +10,9 @@ from cyclopts import Parameter
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
-from hat_sr.cli.enlarging import carry_out, reporter, say, settings_of, verdict
+from hat_sr.cli.enlarging import carry_out, reporter, settings_of, verdict
 from hat_sr.cli.jobs import Job, Sorted, plan_jobs, sort_jobs
+from hat_sr.cli.messages import say
 from hat_sr.cli.networks import RuntimeName, open_in_runtime
 from hat_sr.cli.options import Options
 from hat_sr.files import remove_leftovers
