@@ -19,6 +19,22 @@ PART_PREFIX = ".hat-sr-"
 """How the names of unfinished files begin."""
 LEFTOVER_SECONDS = 600
 """An unfinished file that nothing has written to for so long is taken for one of a process that was killed."""
+_PART_SUFFIX = ".part"
+
+
+def part_name() -> str:
+    """A new name for an unfinished file."""
+    return f"{PART_PREFIX}{secrets.token_hex(8)}{_PART_SUFFIX}"
+
+
+def is_part(name: str) -> bool:
+    """Whether that is the name of an unfinished file."""
+    return name.startswith(PART_PREFIX) and name.endswith(_PART_SUFFIX)
+
+
+def is_left(changed: float) -> bool:
+    """Whether an unfinished file that was last written to then, in seconds since 1970, is one of a killed process."""
+    return changed < time.time() - LEFTOVER_SECONDS
 
 
 @contextmanager
@@ -29,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
     and renaming do.
     """
     # In the same folder: renaming within one file system is atomic. Not mkstemp, whose files only their owner may read.
-    part = path.with_name(f"{PART_PREFIX}{secrets.token_hex(8)}.part")
+    part = path.with_name(part_name())
     try:
         yield part
         part.replace(path)
@@ -46,7 +62,7 @@ def arriving(folder: Path) -> Iterator[Path]:
     They move in the order of their names. When the block is left by an exception they are deleted. Raises OSError as
     writing and renaming do.
     """
-    part = folder / f"{PART_PREFIX}{secrets.token_hex(8)}.part"  # on the same file system, for the reason above
+    part = folder / part_name()  # on the same file system, for the reason above
     part.mkdir()
     try:
         yield part
@@ -88,10 +104,9 @@ def locked(path: Path) -> IO[bytes] | None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete unfinished files that nothing has written to for ten minutes: what killed processes left in a folder."""
-    since = time.time() - LEFTOVER_SECONDS
-    for path in folder.glob(f"{PART_PREFIX}*.part"):
+    for path in folder.glob("*"):
         with suppress(OSError):
-            if path.stat().st_mtime < since:
+            if is_part(path.name) and is_left(path.stat().st_mtime):
                 path.unlink()
 
 

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from hat_sr.cluster.places import Place, whole
 from hat_sr.errors import ConfigError, HatError, InputError
@@ -14,7 +14,7 @@ from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.manifest import Outcome, Planned, attempt
 from hat_sr.inference.upscaler import Progress
-from hat_sr.model.zoo import AUTO, bundled_names
+from hat_sr.model.zoo import AUTO, names_a_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Task:
     def from_anywhere(self) -> "Task":
         """The same task for processes that were started in other folders: with whole paths."""
         model = self.settings.model
-        is_path = model not in (AUTO, BICUBIC, *bundled_names()) and Path(model).exists()
+        is_path = model not in (AUTO, BICUBIC) and names_a_path(model)
         return Task(
             source=whole(self.source),
             destination=whole(self.destination),

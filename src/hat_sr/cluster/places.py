@@ -5,12 +5,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hat_sr.errors import InputError, require
-from hat_sr.files import LEFTOVER_SECONDS, PART_PREFIX, remove_leftovers
+from hat_sr.files import is_left, is_part, part_name, remove_leftovers
 from hat_sr.inference.lines import format_lines, parse_lines
 from hat_sr.inference.manifest import NAME, FileLines, Lines, stamp
 
@@ -98,7 +98,7 @@ class Place:
                 self._fs.put_file(str(path), target)
                 return
             self._fs.makedirs(self._fs._parent(target), exist_ok=True)
-            part = f"{self._fs._parent(target)}/{PART_PREFIX}{secrets.token_hex(8)}.part"
+            part = f"{self._fs._parent(target)}/{part_name()}"
             self._fs.put_file(str(path), part)
             self._fs.mv(part, target)
 
@@ -117,8 +117,7 @@ class Place:
     def _remove_leftovers(self, folder: str) -> None:
         with suppress(OSError, NotImplementedError):  # a store that does not say when files were changed
             for path in self._fs.ls(folder, detail=False):
-                name, limit = PurePosixPath(path).name, datetime.now(UTC) - timedelta(seconds=LEFTOVER_SECONDS)
-                if name.startswith(PART_PREFIX) and name.endswith(".part") and self._fs.modified(path) < limit:
+                if is_part(PurePosixPath(path).name) and is_left(self._fs.modified(path).timestamp()):
                     self._fs.rm_file(path)
 
     def _path(self, name: str) -> str:

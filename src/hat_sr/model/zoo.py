@@ -116,6 +116,11 @@ def read_source(
     return checkpoint
 
 
+def names_a_path(source: str) -> bool:
+    """Whether `read_source` takes it for a path on this machine, be there anything or not."""
+    return source not in bundled_names() and not hub.is_hub_name(source)
+
+
 def local_file(source: str | PathLike[str]) -> Path:
     """The file of weights that is meant: that of an `hf://` name, fetched if need be; of a folder; or the path itself.
 
