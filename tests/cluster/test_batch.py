@@ -109,6 +109,14 @@ def test_upscale_and_batch_share_what_was_done(batch, capsys):
     assert "0 of 1 done" in capsys.readouterr().err
 
 
+def test_results_beside_their_inputs_are_no_inputs(batch, memory, capsys):
+    assert batch("in", command="upscale") == 1
+    capsys.readouterr()
+    assert batch("in", "memory://out") == 1
+    assert capsys.readouterr().err.endswith("; 3 results of earlier calls left out\n")
+    assert sorted(found(memory, "/out")) == RESULTS
+
+
 def test_a_destination_in_the_source(batch, capsys):
     assert batch("in", "in/large") == 1
     assert batch("in", "in/large") == 1

@@ -61,7 +61,7 @@ def batch(
     enlarger = Enlarger(settings_of(options), say=say)
     task = Task(source=source, destination=destination, settings=enlarger.settings)
     place = Place(destination)
-    planned = plan_batch(Place(source), place, image_format=options.format)
+    planned, num_left_out = plan_batch(Place(source), place, image_format=options.format)
     with Manifest(place.lines(), enlarger.identity()) as manifest:
         found = by_verdict(planned, lambda one: verdict(manifest, one, options))
         if existing := found["refuse"]:
@@ -90,7 +90,7 @@ def batch(
             where=f"in {destination}",
             num_before=len(found["done"]),
             failed_before=[manifest.reason(one.result) for one in found["failed"]],
-            num_left_out=0,
+            num_left_out=num_left_out,
             quiet=False,
         )
         manifest.end()

@@ -12,7 +12,7 @@ from hat_sr.errors import ConfigError, HatError, InputError
 from hat_sr.image.formats import IMAGE_SUFFIXES, result_suffix, suffix_of
 from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Enlarger, Settings
-from hat_sr.inference.manifest import Outcome, Planned, attempt
+from hat_sr.inference.manifest import Manifest, Outcome, Planned, attempt
 from hat_sr.inference.upscaler import Progress
 from hat_sr.model.zoo import AUTO, names_a_path
 
@@ -36,8 +36,10 @@ class Task:
         )
 
 
-def plan_batch(source: Place, destination: Place, *, image_format: str | None) -> list[Planned]:
+def plan_batch(source: Place, destination: Place, *, image_format: str | None) -> tuple[list[Planned], int]:
     """Every picture of a folder with its result, which has its relative path and name, and the suffix as by `--format`.
+
+    Besides, how many there are that `hat-sr upscale` put beside their inputs: they are none.
 
     Raises InputError if there is no picture, ConfigError if two results would have one name, a result would replace an
     input, or the format is not written.
@@ -48,9 +50,12 @@ def plan_batch(source: Place, destination: Place, *, image_format: str | None) -
     images = [name for name in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise InputError(f"{source.url} holds no image among {len(files)} files")
+    results = Manifest(source.lines(), {}).results_beside_inputs().intersection(images)
     wanted, there = None if image_format is None else suffix_of(image_format), destination.files()
     inputs: dict[str, str] = {}
     for name in images:
+        if name in results:
+            continue
         path = PurePosixPath(name)
         result = str(path.with_name(path.stem + result_suffix(path.suffix, wanted)))
         if inside == "" and result in files:
@@ -58,10 +63,11 @@ def plan_batch(source: Place, destination: Place, *, image_format: str | None) -
         if result in inputs:
             raise ConfigError(f"{inputs[result]} and {name} would both become {result}: enlarge them into two folders")
         inputs[result] = name
-    return [
+    planned = [
         Planned(result=result, input=name, stamp=files[name], before=there.get(result))
         for result, name in inputs.items()
     ]
+    return planned, len(results)
 
 
 class Worker:
