@@ -252,7 +252,7 @@ def test_memory_is_planned_for_hat_alone(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "upscale", tmp_path / "a.png", "--model", "bicubic", "--memory", "1GiB") == 2
     assert "--memory plans for HAT, and bicubic is none" in capsys.readouterr().err
     assert run(monkeypatch, "upscale", tmp_path / "a.png", "--scale", "0") == 2
-    assert "scale 0.0 must be a finite number of at least 1" in capsys.readouterr().err
+    assert "scale 0 must be a finite number of at least 1" in capsys.readouterr().err
 
 
 def test_too_large_for_the_memory_is_streamed_in_tiles_and_says_so(upscale, capsys):

@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -353,6 +354,16 @@ def test_not_an_image(tmp_path: Path, name: str, content: bytes | None, message:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=message):
         read_image(tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are no such names")
+def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.png"))
+    path.write_bytes(b"x")
+    with pytest.raises(ImageError, match="the name is no UTF-8"):
+        read_image(path)
+    with pytest.raises(ImageError, match="the name is no UTF-8"):
+        write_image(path, Image(np.zeros((1, 1, 3), np.uint8)))
 
 
 def test_a_folder_is_not_an_image(tmp_path: Path) -> None:

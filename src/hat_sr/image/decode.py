@@ -15,6 +15,7 @@ import OpenImageIO as oiio  # noqa: N813
 
 from hat_sr.errors import ImageError, InputError
 from hat_sr.image.containers import without_gain_map
+from hat_sr.image.formats import check_name
 from hat_sr.image.metadata import is_linear, is_stored_with_loss, read_metadata
 from hat_sr.image.pixels import Image, Metadata, Pixels
 
@@ -73,6 +74,7 @@ class ImageFile:
     """The file at `path`, called `name` in messages; made by `opened`."""
 
     def __init__(self, path: Path, *, name: Path) -> None:
+        check_name(path)
         self._path, self._name = path, name
         wanted = oiio.ImageSpec()
         wanted.attribute("oiio:UnassociatedAlpha", 1)

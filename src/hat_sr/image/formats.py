@@ -85,6 +85,14 @@ def result_suffix(suffix: str, wanted: str | None) -> str:
     return wanted or (suffix if suffix.lower() in WRITABLE_SUFFIXES else ".png")
 
 
+def check_name(path: Path) -> None:
+    """Raise ImageError if OpenImageIO cannot open a file of that name: of bytes that are no UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(f"{path}: the name is no UTF-8, and image files of such names cannot be opened") from error
+
+
 def check_size(path: Path, height: int, width: int) -> None:
     """Raise ImageError if a picture of `height` × `width` pixels cannot be written under that name."""
     kind = format_for(path)

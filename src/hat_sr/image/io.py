@@ -18,7 +18,7 @@ from hat_sr.errors import ImageError, InputError, NoRoomError, OutputError
 from hat_sr.files import replacing
 from hat_sr.image.containers import is_whole
 from hat_sr.image.decode import one_line, opened
-from hat_sr.image.formats import Format, check_size, fit, format_for
+from hat_sr.image.formats import Format, check_name, check_size, fit, format_for
 from hat_sr.image.metadata import add_blocks, describe
 from hat_sr.image.pixels import Image, Pixels
 
@@ -74,6 +74,7 @@ def write_rows(
 
 def check_output(path: Path, height: int, width: int, *, quality: int | None) -> None:
     """Raise what `write_image` would raise of a picture of that size before it writes."""
+    check_name(path)
     check_size(path, height, width)
     if quality is not None and not 1 <= quality <= 100:
         raise InputError(f"quality {quality}: 1 to 100 is accepted")

@@ -35,7 +35,7 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     Raises ConfigError unless scale is finite and at least 1.
     """
     if not (math.isfinite(scale) and scale >= 1):
-        raise ConfigError(f"scale {scale} must be a finite number of at least 1: to shrink an image, use a resizer")
+        raise ConfigError(f"scale {scale:g} must be a finite number of at least 1: to shrink an image, use a resizer")
     return math.floor(height * scale + 0.5), math.floor(width * scale + 0.5)
 
 
