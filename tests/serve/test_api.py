@@ -139,7 +139,8 @@ SMALL = {"direct_pixels": 10**3, "max_pixels": 10**4, "max_result_pixels": 3 * 1
         ("jobs", picture(), {"scale": "much"}, 422, "scale: Input should be a valid number"),
         ("jobs", picture(), {"model": "/etc/passwd"}, 422, "not on offer: tiny are"),
         ("jobs", picture(".jpg"), {"quality": "101"}, 422, "1 to 100"),
-        ("jobs", None, {}, 422, "file: Field required"),
+        ("jobs", None, {}, 415, "send a form (multipart/form-data) whose field 'file' is the image"),
+        ("jobs", None, {"scale": "2"}, 415, "send a form"),
         (
             "jobs",
             picture(),
@@ -172,6 +173,24 @@ def test_a_request_in_chunks_is_counted(tmp_path):
         answer = client.post("/v1/jobs", content=chunks(), headers={"content-type": "multipart/form-data; boundary=x"})
     assert answer.status_code == 413
     assert "larger than 100000 bytes" in answer.json()["error"]
+
+
+def test_a_form_without_a_file(client):
+    answer = client.post("/v1/jobs", files={"scale": (None, "2")})
+    assert (answer.status_code, answer.json()) == (422, {"error": "file: Field required"})
+    answer = client.post("/v1/jobs", files={"file": (None, "photo.jpg")})
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("file: a file is wanted, and this is text")
+
+
+def test_names_that_a_client_made_up_are_not_repeated_at_length(client):
+    names = [f"{number}{'x' * 1000}" for number in range(100)]
+    for answer in (
+        client.post("/v1/jobs", files=upload(picture()), data=dict.fromkeys(names, "1")),
+        client.post("/v1/jobs", files=upload(picture()), params=dict.fromkeys(names[:10], "1")),
+    ):
+        assert answer.status_code == 422
+        assert len(answer.text) < 400
 
 
 def test_a_form_that_is_broken(client):

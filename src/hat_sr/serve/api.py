@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 0.03
 _SECONDS_BETWEEN_EVENTS = 0.3
+_SHOWN_NAME, _SHOWN_NAMES = 40, 5
+"""Letters of a name that a client made up, and how many of such names, that an answer repeats."""
+_NO_FILE = "a file is wanted, and this is text (curl: -F file=@PATH)"
 
 
 class Wanted(BaseModel):
@@ -103,10 +106,16 @@ def create_app(service: Service) -> FastAPI:
 def _refuse_query(request: Request) -> None:
     """Nothing here takes parameters behind a question mark: they would be ignored."""
     if request.query_params:
-        names = ", ".join(dict(request.query_params))
+        names = ", ".join(name[:_SHOWN_NAME] for name in list(request.query_params)[:_SHOWN_NAMES])
         raise RefusedError(
             422, f"{names}: no parameter is accepted behind the address; a form's fields go into the body"
         )
+
+
+def _refuse_other_bodies(request: Request) -> None:
+    """A picture that is sent as it is, or JSON, would be read as a form of strange fields."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise RefusedError(415, "send a form (multipart/form-data) whose field 'file' is the image")
 
 
 def _add_pictures(v1: APIRouter, service: Service) -> None:
@@ -115,6 +124,7 @@ def _add_pictures(v1: APIRouter, service: Service) -> None:
         summary="Enlarge a small picture; the answer is the picture",
         response_class=FileResponse,
         responses=_errors(413, 415, 422, 429, 504),
+        dependencies=[Depends(_refuse_other_bodies)],
     )
     async def upscale(request: Request, wanted: Filled) -> FileResponse:
         job = await run_in_threadpool(_submit, service, wanted, direct=True)
@@ -140,6 +150,7 @@ def _add_jobs(v1: APIRouter, service: Service) -> None:
         status_code=202,
         response_model=JobView,
         responses=_errors(413, 415, 422, 429),
+        dependencies=[Depends(_refuse_other_bodies)],
     )
     def add(request: Request, response: Response, wanted: Filled) -> JobView:
         job = _submit(service, wanted)
@@ -289,12 +300,16 @@ def _http_error(request: Request, error: HTTPException) -> JSONResponse:
 
 
 def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-    unknown = f"there is no such field: {', '.join(Wanted.model_fields)} are accepted"
-    parts = [
-        f"{'.'.join(str(name) for name in one['loc'][1:])}: "
-        f"{unknown if one['type'] == 'extra_forbidden' else one['msg']}"
-        for one in error.errors()
-    ]
+    parts, unknown = [], []
+    for one in error.errors():
+        name = ".".join(str(part) for part in one["loc"][1:])
+        if one["type"] == "extra_forbidden":
+            unknown.append(name[:_SHOWN_NAME])
+        else:
+            parts.append(f"{name}: {_NO_FILE if one['type'] == 'value_error' else one['msg']}")
+    if unknown:
+        names = ", ".join(unknown[:_SHOWN_NAMES])
+        parts.append(f"{names}: there is no such field: {', '.join(Wanted.model_fields)} are accepted")
     return error_answer(422, "; ".join(parts))
 
 
