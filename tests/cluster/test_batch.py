@@ -130,7 +130,8 @@ def test_a_destination_in_the_source(batch, capsys):
     [
         (("in", "in"), "the result a.png would replace an input"),
         (("in", "out", "--format", "gif"), "format 'gif' cannot be written"),
-        (("out", "in"), "out holds no image among 0 files"),
+        (("out", "in"), "out: there is no such folder, or nothing in it"),
+        (("texts", "in"), "texts holds no image among 1 files"),
         (("in", "nowhere://x"), "nowhere://x cannot be opened"),
         (("in", "out", "--address", "auto"), "give --engine ray"),
         (("in", "out", "--overwrite", "--skip-existing"), "contradict"),
@@ -140,6 +141,8 @@ def test_a_destination_in_the_source(batch, capsys):
 )
 def test_a_wrong_call_is_refused_before_any_work(batch, capsys, words, message):
     write_noise(batch.folder / "other/a.png")
+    (batch.folder / "texts").mkdir()
+    (batch.folder / "texts/a.txt").touch()
     assert batch(*words) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (batch.folder / "out").exists()
