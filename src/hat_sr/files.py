@@ -32,7 +32,7 @@ def is_part(name: str) -> bool:
     return name.startswith(PART_PREFIX) and name.endswith(_PART_SUFFIX)
 
 
-def is_left(changed: float) -> bool:
+def is_abandoned(changed: float) -> bool:
     """Whether an unfinished file that was last written to then, in seconds since 1970, is one of a killed process."""
     return changed < time.time() - LEFTOVER_SECONDS
 
@@ -106,7 +106,7 @@ def remove_leftovers(folder: Path) -> None:
     """Delete unfinished files that nothing has written to for ten minutes: what killed processes left in a folder."""
     for path in folder.glob("*"):
         with suppress(OSError):
-            if is_part(path.name) and is_left(path.stat().st_mtime):
+            if is_part(path.name) and is_abandoned(path.stat().st_mtime):
                 path.unlink()
 
 

@@ -99,7 +99,7 @@ def carry_out(
 def _before(num_done: int, failed: Sequence[str], num_left_out: int) -> str:
     """A phrase about what earlier runs did; empty if that is nothing.
 
-    failed: the reasons of what failed then. num_left_out: results that lie beside their inputs, and are none.
+    failed: the reasons of what failed then. num_left_out: results beside their inputs, which are no inputs.
     """
     phrases = []
     if num_done:

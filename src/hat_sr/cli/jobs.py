@@ -89,12 +89,13 @@ def plan_jobs(
     target = None if output is None else Path(output)
     extension = None if image_format is None else suffix_of(image_format)
     found, results = _apart(_find(inputs, target), inputs, suffix, extension)
-    if output is not None and target is not None and _names_a_file(output, found):
+    file = None if output is None else _named_file(output, found)
+    if file is not None:
         if len(found) != 1:
             raise ConfigError(f"output {output} names one file, but there are {len(found)} inputs: give a folder")
-        if extension is not None and format_for(target) != format_for(Path(f"x{extension}")):
+        if extension is not None and format_for(file) != format_for(Path(f"x{extension}")):
             raise ConfigError(f"output {output} and format {image_format} disagree: give one of them")
-        jobs = [Job(source=found[0].path, output=target)]
+        jobs = [Job(source=found[0].path, output=file)]
     else:
         jobs = [_job(file, target, suffix, extension) for file in found]
     _check_names(jobs)
@@ -187,18 +188,18 @@ def _is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
 
 
-def _names_a_file(output: str, found: list[_Found]) -> bool:
-    """Whether the output is no folder but ends like an image. Raises ConfigError if it is neither.
+def _named_file(output: str, found: list[_Found]) -> Path | None:
+    """The file that the output names, which ends like an image; None if it is a folder. Raises ConfigError for neither.
 
     For one file that was named itself, it is neither if it ends in another suffix; a folder's results go into a folder
     of whatever name.
     """
     path = Path(output)
     if output.endswith(_SLASHES) or path.is_dir():
-        return False
+        return None
     suffix = path.suffix.lower()
     if suffix in WRITABLE_SUFFIXES:
-        return True
+        return path
     if path.exists():
         raise ConfigError(f"output {output} is a file, and no image: give a folder, or the name of an image")
     of_one_file = len(found) == 1 and found[0].folder is None
@@ -207,7 +208,7 @@ def _names_a_file(output: str, found: list[_Found]) -> bool:
             f"output {output}: {suffix} files cannot be written: use one of {' '.join(WRITABLE_SUFFIXES)}, or "
             f"{output}/ for a folder"
         )
-    return False
+    return None
 
 
 def _job(file: _Found, output: Path | None, suffix: str, extension: str | None) -> Job:

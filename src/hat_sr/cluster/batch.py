@@ -39,7 +39,7 @@ class Task:
 def plan_batch(source: Place, destination: Place, *, image_format: str | None) -> tuple[list[Planned], int]:
     """Every picture of a folder with its result, which has its relative path and name, and the suffix as by `--format`.
 
-    Besides, how many there are that `hat-sr upscale` put beside their inputs: they are none.
+    Besides, how many results of `hat-sr upscale` lie beside their inputs there: they are no inputs.
 
     Raises InputError if there is no picture, ConfigError if two results would have one name, a result would replace an
     input, or the format is not written.
@@ -53,11 +53,10 @@ def plan_batch(source: Place, destination: Place, *, image_format: str | None) -
     if not images:
         raise InputError(f"{source.url} holds no image among {len(files)} files")
     results = Manifest(source.lines(), {}).results_beside_inputs().intersection(images)
+    images = [name for name in images if name not in results]
     wanted, there = None if image_format is None else suffix_of(image_format), destination.files()
     inputs: dict[str, str] = {}
     for name in images:
-        if name in results:
-            continue
         path = PurePosixPath(name)
         result = str(path.with_name(path.stem + result_suffix(path.suffix, wanted)))
         if inside == "" and result in files:

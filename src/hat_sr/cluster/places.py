@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hat_sr.errors import InputError, require
-from hat_sr.files import is_left, is_part, part_name, remove_leftovers
+from hat_sr.files import is_abandoned, is_part, part_name, remove_leftovers
 from hat_sr.inference.lines import format_lines, parse_lines
 from hat_sr.inference.manifest import NAME, FileLines, Lines, stamp
 
@@ -117,7 +117,7 @@ class Place:
     def _remove_leftovers(self, folder: str) -> None:
         with suppress(OSError, NotImplementedError):  # a store that does not say when files were changed
             for path in self._fs.ls(folder, detail=False):
-                if is_part(PurePosixPath(path).name) and is_left(self._fs.modified(path).timestamp()):
+                if is_part(PurePosixPath(path).name) and is_abandoned(self._fs.modified(path).timestamp()):
                     self._fs.rm_file(path)
 
     def _path(self, name: str) -> str:
