@@ -22,7 +22,7 @@ demo: $(VENV)/.installed-core
 test: lint type check wheel-test
 
 test-baselines: $(BASELINES)/.installed
-	$(BASELINES)/bin/python -m pytest tests/inference/test_baselines.py tests/baselines
+	$(BASELINES)/bin/python -m pytest tests/inference/test_spandrel_networks.py tests/baselines
 
 test-cluster: $(CLUSTER)/.installed
 	RAY_USAGE_STATS_ENABLED=0 $(CLUSTER)/bin/python -m pytest tests/cluster

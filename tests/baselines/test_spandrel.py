@@ -15,7 +15,8 @@ from hat_sr.experiment.config import load_experiment
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
 from hat_sr.image.resize import imresize
-from hat_sr.inference.baselines import PlainUpscaler, load_upscale
+from hat_sr.inference.baselines import load_upscale
+from hat_sr.inference.network import PlainUpscaler
 from hat_sr.train.config import DataConfig, NetworkConfig, OptimConfig, Recipe, SourceConfig
 from hat_sr.train.network import build_network, write_weights
 from inference.doubles import random_image

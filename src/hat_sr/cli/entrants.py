@@ -10,8 +10,9 @@ import torch
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.cache import key_of
 from hat_sr.evaluate.compare import ORIGINAL, Entrant
-from hat_sr.inference.baselines import BICUBIC, PlainUpscaler
+from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Settings, open_upscaler
+from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.digest import weights_digest
 from hat_sr.model.hat import HAT

@@ -8,8 +8,9 @@ from rich.console import Console
 from hat_sr.cli.progress import status
 from hat_sr.errors import ConfigError
 from hat_sr.export import run_in
-from hat_sr.inference.baselines import PlainUpscaler, load_upscale
+from hat_sr.inference.baselines import load_upscale
 from hat_sr.inference.enlarge import Settings, open_network, upscaler_of
+from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.hat import HAT
 from hat_sr.runtime.session import runtime_of

@@ -11,7 +11,7 @@ from torch import Tensor
 from hat_sr.evaluate.metrics import psnr
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.image.resize import imresize
-from hat_sr.inference.baselines import Network
+from hat_sr.inference.network import Network
 from hat_sr.lam.attribution import EPSILON, KERNEL_SIZE, SIGMA, STEPS, Attribution, Window, local_attribution_map
 
 SHARES = (0.9, 0.95, 0.99)

@@ -143,26 +143,20 @@ def describe_lr(dataset: Dataset) -> str:
     """
     if dataset.border is not None:
         return dataset.lr_source
-    borders: tuple[Border, ...] = ("mirror", "clamp")
-    differing = {border: _not_bicubic(dataset, border) for border in borders}
-    border = min(borders, key=lambda each: len(differing[each]))
-    those, count = differing[border], len(dataset.pairs)
+    differing: dict[Border, list[str]] = {"mirror": [], "clamp": []}
+    for pair in dataset.pairs:
+        lr, hr = load_pair(pair, replace(dataset, jpeg=None))
+        for border, names in differing.items():
+            if pair.lr is not None and not imresize(hr, 1 / dataset.scale, border=border).equal(lr):
+                names.append(pair.lr.name)
+    border, those = min(differing.items(), key=lambda item: len(item[1]))
+    count = len(dataset.pairs)
     if len(those) == count:
         return f"{dataset.lr_source} (not MATLAB's bicubic of the ground truth: none of {count} files is equal to it)"
     found = f"MATLAB's bicubic, {border} border"
     if those:
         return f"{dataset.lr_source} ({found}, but {len(those)} of {count} files differ from it: {listed(those)})"
     return f"{dataset.lr_source} ({found}: equal to it in {count} of {count} files)"
-
-
-def _not_bicubic(dataset: Dataset, border: Border) -> list[str]:
-    """The low-resolution files that are not the ground truth by MATLAB's bicubic with that border."""
-    names = []
-    for pair in dataset.pairs:
-        lr, hr = load_pair(pair, replace(dataset, jpeg=None))
-        if pair.lr is not None and not imresize(hr, 1 / dataset.scale, border=border).equal(lr):
-            names.append(pair.lr.name)
-    return names
 
 
 def pixel_digest(pixels: Tensor) -> str:

@@ -16,10 +16,11 @@ from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.decode import Header, read_header
 from hat_sr.image.formats import check_size
 from hat_sr.image.io import read_image, write_image
-from hat_sr.inference.baselines import PlainUpscaler, load_upscale
+from hat_sr.inference.baselines import load_upscale
 from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.journal import discard
 from hat_sr.inference.memory import memory_budget, picture_bytes
+from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import fitted_size, format_size, scaled_size, upscale_to
 from hat_sr.inference.streaming import Say, is_unfinished, upscale_file

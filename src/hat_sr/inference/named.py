@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 
 from hat_sr.errors import ConfigError
-from hat_sr.inference.baselines import BICUBIC, Network, load_upscale
+from hat_sr.inference.baselines import BICUBIC, load_upscale
 from hat_sr.inference.device import find_device
+from hat_sr.inference.network import Network
 from hat_sr.inference.upscale import Upscale
 
 

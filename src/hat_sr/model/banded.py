@@ -1,9 +1,9 @@
 """The same network in bands of rows, without gradients: memory for a few feature maps and one band, whatever the size.
 
 `HAT.forward` holds a dozen maps at once where a block's inner ones are widest. Here whole maps are kept only where the
-next step needs other rows of them: the shallow features, the input of a group, its working map, and one more. All else
-is made for one band of rows at a time. What looks beyond the band gets what it needs, so that the result is that of
-`forward` up to rounding:
+next step needs other rows of them: the input of a group, its working map, and one more. All else is made for one band
+of rows at a time; the shallow features, which are needed at both ends, are made twice. What looks beyond the band gets
+what it needs, so that the result is that of `forward` up to rounding:
 
 - windows do not reach beyond their own rows; shifted ones have bands of their own, the last of which wraps round;
 - overlapping windows reach into the windows above and below;
@@ -50,15 +50,13 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int, report: Repor
     if num_rows < window_size or num_rows % window_size:
         raise InputError(f"num_rows {num_rows} must be a multiple of window_size {window_size}")
     model.check(x_BCHW)
-    centred = model.centred(x_BCHW)
-    B, _, H, W = centred.shape
+    centred_BHWC = model.centred(x_BCHW).permute(0, 2, 3, 1)
+    B, H, W, _ = centred_BHWC.shape
     bands = [(start, min(start + num_rows, H)) for start in range(0, H, num_rows)]
-    shallow = centred.new_empty(B, H, W, model.config.embed_dim)
+    x = model.norm.weight.new_empty(B, H, W, model.config.embed_dim)
     for band in bands:
-        shallow[:, slice(*band)] = _convolved(model.conv_first, centred.permute(0, 2, 3, 1), band, reach=1)
-    x = torch.empty_like(shallow, dtype=model.norm.weight.dtype)
-    for band in bands:
-        x[:, slice(*band)] = model.patch_embed.norm(shallow[:, slice(*band)].to(x.dtype))
+        shallow = _convolved(model.conv_first, centred_BHWC, band, reach=1)
+        x[:, slice(*band)] = model.patch_embed.norm(shallow.to(x.dtype))
     num_blocks, num_done = sum(len(cast(RHAG, layer).residual_group.blocks) + 1 for layer in model.layers), 0
 
     def within_block(part: float) -> None:
@@ -70,7 +68,7 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int, report: Repor
         _group(cast(RHAG, layer), x, model, bands, within_block)
     out = x_BCHW.new_empty(*x_BCHW.shape[:2], *(side * model.config.upscale for side in x_BCHW.shape[2:]))
     for band in _each(bands, within_block):
-        _end(model, x, shallow, band, out)
+        _end(model, x, centred_BHWC, band, out)
     return out
 
 
@@ -139,13 +137,13 @@ def _overlapping_block(block: OCAB, x_BHWC: Tensor, model: HAT, bands: list[Rows
     return out
 
 
-def _end(model: HAT, x_BHWC: Tensor, shallow_BHWC: Tensor, band: Rows, out_BCHW: Tensor) -> None:
-    """From the body's map to the band's rows of the result."""
+def _end(model: HAT, x_BHWC: Tensor, centred_BHWC: Tensor, band: Rows, out_BCHW: Tensor) -> None:
+    """From the body's map and the image to the band's rows of the result."""
     start, stop = band
     top, bottom = max(start - RECONSTRUCTION_REACH, 0), min(stop + RECONSTRUCTION_REACH, x_BHWC.shape[1])
     deep = apply_channels_last(model.conv_after_body, model.norm(x_BHWC[:, top:bottom]))
-    features = (shallow_BHWC[:, top:bottom] + deep.to(shallow_BHWC.dtype)).permute(0, 3, 1, 2)
-    rows = model.reconstruct(features, out_BCHW.dtype)
+    shallow = _convolved(model.conv_first, centred_BHWC, (top, bottom), reach=1)
+    rows = model.reconstruct((shallow + deep.to(shallow.dtype)).permute(0, 3, 1, 2), out_BCHW.dtype)
     scale = model.config.upscale
     out_BCHW[:, :, start * scale : stop * scale] = rows[:, :, (start - top) * scale : (stop - top) * scale]
 

@@ -1,0 +1,113 @@
+"""Any network, or bicubic interpolation, as an Upscale with what is known of it, and what runs it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hat_sr.errors import ConfigError, InputError
+from hat_sr.inference.device import Precision, find_device, find_dtype
+from hat_sr.inference.ensemble import self_ensemble as ensemble_of
+from hat_sr.inference.tiling import tiled
+from hat_sr.inference.upscale import Upscale
+from hat_sr.model.digest import weights_digest
+
+TILE_PAD = 32
+"""LR pixels of context around a tile: more than the reach of most networks' windows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Something that enlarges images of any size by a whole factor."""
+
+    name: str
+    """What tables call it."""
+    title: str
+    """Its kind, such as HAT or DAT."""
+    upscale: Upscale
+    """Takes images of any size from 1×1, in the dtype and on the device of its module; differentiable."""
+    scale: int
+    in_chans: int
+    """Image channels, in and out; bicubic takes any number."""
+    size_multiple: int
+    """Images whose sides are multiples of this are not padded."""
+    module: nn.Module = field(default_factory=nn.Module)
+    """What holds the weights, in eval mode, as it was loaded in float32 on the CPU; empty if there are none."""
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+    """What it runs in, once its module is converted."""
+
+
+class PlainUpscaler:
+    """Runs any `Network` as `Upscaler` runs a HAT, but whole: in tiles only where a size is given.
+
+    network: its module is moved and converted, not copied.
+    tile: the largest side of a tile in LR pixels, context included; "auto" and "off" run the image whole.
+    precision: "auto" is fp32: not every network runs in less. self_ensemble, device: as for `Upscaler`.
+
+    Raises ConfigError for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        tile: int | Literal["auto", "off"] = "auto",
+        precision: Precision = "fp32",
+        self_ensemble: bool = False,
+        device: str | torch.device = "auto",
+    ) -> None:
+        self._network = network
+        self._device = find_device(device)
+        self._dtype = find_dtype("fp32" if precision == "auto" else precision, self._device)
+        if self._dtype not in network.dtypes:
+            raise ConfigError(f"{network.title} does not run in {precision}: use fp32")
+        network.module.to(self._device, self._dtype)
+        upscale: Upscale = self._forward
+        if isinstance(tile, int):
+            align = network.size_multiple
+            size = tile // align * align
+            upscale = tiled(upscale, scale=self.scale, tile_size=size, tile_pad=TILE_PAD, align=align)
+        self._upscale = ensemble_of(upscale) if self_ensemble else upscale
+
+    @property
+    def scale(self) -> int:
+        """Factor between input and output sides."""
+        return self._network.scale
+
+    @property
+    def in_chans(self) -> int:
+        """Image channels, in and out."""
+        return self._network.in_chans
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self._device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self._dtype
+
+    def fingerprint(self) -> str:
+        """Another one for another network."""
+        return f"{self._network.title} ×{self.scale}, {weights_digest(self._network.module)}"
+
+    def __call__(self, x: Tensor, *, progress: Callable[[int, int], None] | None = None) -> Tensor:
+        """Enlarge images, (B, in_chans, H, W) float in [0, 1] → float32, scale times it, on the input's device.
+
+        progress is called once, at the end. Raises InputError if the network makes another size.
+        """
+        with torch.no_grad():
+            out = self._upscale(x.float())
+        size = tuple(self.scale * side for side in x.shape[-2:])
+        if tuple(out.shape[-2:]) != size:
+            raise InputError(f"{self._network.title} made {tuple(out.shape[-2:])} pixels instead of {size}")
+        if progress is not None:
+            progress(1, 1)
+        return out
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._network.upscale(x.to(self._device, self._dtype)).to(x)
