@@ -16,19 +16,30 @@ from hat_sr.inference.memory import (
 )
 from hat_sr.model.config import PRESETS, HATConfig
 
-HAT_X4 = PRESETS["HAT-x4"]
+HAT_X4, HAT_S_X4 = PRESETS["HAT-x4"], PRESETS["HAT-S-x4"]
 XS = HATConfig(upscale=4, embed_dim=64, depths=(2, 2), num_heads=(1, 1), window_size=8, compress_ratio=2, num_feat=32)
 
 
 MIB = 2**20
 MEASURED = [
     # network, height, width, rows of a band, dtype, MiB: peak resident size over the weights (docs/LOG.md, 2026-11-26)
-    (XS, 512, 512, 16, torch.float32, 356),
-    (XS, 512, 512, 128, torch.float32, 633),
-    (XS, 512, 512, 64, torch.bfloat16, 330),
-    (XS, 256, 512, 64, torch.bfloat16, 241),
-    (HAT_X4, 128, 256, 32, torch.float32, 348),
-    (HAT_X4, 128, 256, 32, torch.bfloat16, 193),
+    (HAT_X4, 480, 640, 96, torch.bfloat16, 1024),
+    (HAT_X4, 480, 640, 96, torch.float32, 1455),
+    (XS, 1500, 2000, 32, torch.float32, 2922),
+    (HAT_S_X4, 128, 128, 512, torch.bfloat16, 117),
+    (HAT_S_X4, 256, 256, 256, torch.bfloat16, 480),
+    (HAT_S_X4, 512, 512, 128, torch.bfloat16, 763),
+    (HAT_S_X4, 1024, 1024, 64, torch.bfloat16, 1408),
+    # HAT and HAT-S with one group of two blocks
+    (XS, 512, 512, 16, torch.float32, 321),
+    (XS, 512, 512, 128, torch.float32, 675),
+    (XS, 512, 512, 64, torch.bfloat16, 286),
+    (XS, 256, 512, 64, torch.bfloat16, 257),
+    (XS, 1024, 1024, 8, torch.bfloat16, 492),
+    (XS, 1024, 1024, 64, torch.bfloat16, 831),
+    (HAT_X4, 128, 256, 32, torch.float32, 291),
+    (HAT_X4, 128, 256, 32, torch.bfloat16, 201),
+    (HAT_S_X4, 256, 256, 256, torch.float32, 673),
 ]
 
 

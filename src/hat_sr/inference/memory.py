@@ -23,6 +23,9 @@ _PIXELS_PER_BAND = 2**16
 _WINDOWS_PER_BAND = 4
 """Rows of windows of a band, at least, where memory allows: an OCAB reads those above and below once more."""
 
+_KEPT_OF_ONE_BAND, _KEPT_OF_SEVERAL, _MOST_KEPT_BYTES = 8, 22, 192 * 2**20
+"""Maps of a band that the C library does not give back between blocks, and the most that it was seen to keep."""
+
 _SESSION_FACTORS: dict[Runtime, tuple[float, float, float]] = {
     "onnxruntime": (3.0, 23.5, 9.6),
     "openvino": (0.17, 33.0, 4.0),
@@ -36,22 +39,33 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory",
 def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int, band_rows: int) -> int:
     """Peak memory of `forward_in_bands`, weights aside, for one float32 image of so many LR pixels, padded first.
 
-    `dtype` is the body's.
+    `dtype` is the body's. The sum of
 
-    Four maps of the whole image, one of them in float32, the image twice and the result; and of one band the largest
-    moment: an OCAB, which holds the input, the projections and the overlapping keys and values (each Mo²/M² times the
-    map), or the reconstruction, in float32. The band's factors were fitted to the peak resident size of forward passes
-    on a CPU (docs/LOG.md, 2026-11-25).
+    - the larger of two moments. In an OCAB three maps of the whole image are held, and of a band and the windows above
+      and below it queries, keys and values (3 maps), then keys and values cut into larger windows: along the rows
+      (2·Mo/M), these padded (as much again), and along the columns (2·Mo²/M²). At the end one map of the whole image is
+      held, and the result; and of a band in float32 three maps of features, two of the reconstruction's channels, and
+      its rows of the result three times;
+    - the image padded, and without its mean;
+    - what the C library keeps of a block that is done. It gives back only what lies at the end of its heap, where
+      pieces of up to 32 MiB are, and bands, which read rows beyond their own, leave holes of many sizes. This part is
+      fitted to the peak resident size of forward passes on a CPU (docs/LOG.md, 2026-11-26).
+
+    With that the whole was within a fifth of each. With hat-sr-native, which cuts nothing into windows, it is less.
     """
-    image = 4 * config.in_chans * (1 + config.upscale**2)
     height, width = (-(-side // config.window_size) * config.window_size for side in (height, width))  # padded
-    whole = height * width * (config.embed_dim * (3 * dtype.itemsize + 4) + image)
-    overlap = (config.overlap_window_size / config.window_size) ** 2
-    body = min(band_rows + 2 * config.window_size, height) * config.embed_dim * (11 + 5.5 * overlap)
-    reconstruction = min(band_rows + 2 * RECONSTRUCTION_REACH, height) * (
-        2 * config.embed_dim + 2 * config.num_feat + 2 * config.in_chans * config.upscale**2
+    whole = height * width
+    band, read_by_ocab, read_by_end = (
+        width * min(band_rows + 2 * reach, height) for reach in (0, config.window_size, RECONSTRUCTION_REACH)
     )
-    return whole + int(width * max(body * dtype.itemsize, reconstruction * 4))
+    of_map, of_result = config.embed_dim * dtype.itemsize, 4 * config.in_chans * config.upscale**2
+    stretch = config.overlap_window_size / config.window_size
+    ocab = 3 * whole * of_map + read_by_ocab * (3 + 4 * stretch + 2 * stretch**2) * of_map
+    end = whole * (of_map + of_result) + read_by_end * (
+        4 * (3 * config.embed_dim + 2 * config.num_feat) + 3 * of_result
+    )
+    kept = _KEPT_OF_ONE_BAND if band_rows >= height else _KEPT_OF_SEVERAL
+    return int(max(ocab, end)) + 2 * 4 * config.in_chans * whole + min(kept * band * of_map, _MOST_KEPT_BYTES)
 
 
 def largest_band(config: HATConfig, dtype: torch.dtype, height: int, width: int, budget: int) -> int | None:
