@@ -24,7 +24,8 @@ _WINDOWS_PER_BAND = 4
 """Rows of windows of a band, at least, where memory allows: an OCAB reads those above and below once more."""
 
 _KEPT_OF_ONE_BAND, _KEPT_OF_SEVERAL, _MOST_KEPT_BYTES = 8, 22, 192 * 2**20
-"""Maps of a band that the C library does not give back between blocks, and the most that it was seen to keep."""
+"""Maps of a band that the C library does not give back between blocks, and the most that is counted of them, since it
+does give back large ones."""
 
 _SESSION_FACTORS: dict[Runtime, tuple[float, float, float]] = {
     "onnxruntime": (3.0, 23.5, 9.6),
@@ -51,7 +52,7 @@ def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int
       pieces of up to 32 MiB are, and bands, which read rows beyond their own, leave holes of many sizes. This part is
       fitted to the peak resident size of forward passes on a CPU (docs/LOG.md, 2026-11-26).
 
-    With that the whole was within a fifth of each. With hat-sr-native, which cuts nothing into windows, it is less.
+    The whole was within a fifth of each. With hat-sr-native, which cuts nothing into windows, less is taken.
     """
     height, width = (-(-side // config.window_size) * config.window_size for side in (height, width))  # padded
     whole = height * width
