@@ -15,6 +15,7 @@ from train.small import make_photos, small_recipe
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
 
 SCRIPT = """
+import os
 import sys
 from pathlib import Path
 from torch.distributed.fsdp import FSDPModule
@@ -39,7 +40,8 @@ def main():
         else:
             raise SystemExit("the processes went on from different steps")
 
-main()  # in a function: nothing of torch is left for the interpreter to take apart at its end
+main()
+os._exit(0)  # at once, as `hat-sr train` ends: taking torch apart aborts now and then
 """
 
 
