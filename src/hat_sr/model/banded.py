@@ -118,9 +118,9 @@ def _cab(block: HAB, cab: CAB, x_BHWC: Tensor, bands: list[Rows], report: Report
     if cab.attention is not None:
         sums = [out[:, slice(*band)].sum((1, 2), dtype=torch.promote_types(out.dtype, torch.float32)) for band in bands]
         mean_BC = torch.stack(sums).sum(0) / (out.shape[1] * out.shape[2])
-        weight_BC11 = cab.attention.weights(mean_BC.to(out.dtype)[..., None, None])
+        weight_BC = cab.attention.weights(mean_BC.to(out.dtype))
         for band in bands:
-            out[:, slice(*band)] *= weight_BC11.permute(0, 2, 3, 1)
+            out[:, slice(*band)] *= weight_BC[:, None, None]
     return out
 
 

@@ -6,6 +6,8 @@ Layout in names: B batch, H W, C channels, h w rows and columns of windows, N qu
 heads.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,13 +81,14 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        weight_BC11: Tensor = self.attention(x_BCHW)
-        return x_BCHW * weight_BC11
+        return x_BCHW * self.weights(x_BCHW.mean((2, 3)))[..., None, None]
 
-    def weights(self, mean_BC11: Tensor) -> Tensor:
-        """The weights of the channels, of their means: (B, C, 1, 1) → (B, C, 1, 1)."""
-        weight_BC11: Tensor = self.attention[1:](mean_BC11)
-        return weight_BC11
+    def weights(self, mean_BC: Tensor) -> Tensor:
+        """The weights of the channels, of their means: (B, C) → (B, C)."""
+        # As linear layers: a convolution of a single pixel takes ten times as long.
+        squeeze, expand = (cast(nn.Conv2d, self.attention[number]) for number in (1, 3))
+        hidden_BS = F.relu(F.linear(mean_BC, squeeze.weight.flatten(1), squeeze.bias))
+        return F.linear(hidden_BS, expand.weight.flatten(1), expand.bias).sigmoid()
 
 
 class CAB(nn.Module):
