@@ -181,7 +181,7 @@ def measure(case: Case, names: list[str], *, threads: int, rounds: int) -> dict[
 
 
 def _take_turns(pipe: Connection, case: Case, name: str, exported: Path, threads: int, rounds: int) -> None:
-    """Send the result of a first run, then, each time after a message, the seconds of another."""
+    """Send the result of a first run, then, each time after a message, the seconds of the second of two more."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
     if name.startswith("ours"):
@@ -191,6 +191,7 @@ def _take_turns(pipe: Connection, case: Case, name: str, exported: Path, threads
         pipe.send(run(x).numpy())
         for _ in range(rounds):
             pipe.recv()
+            run(x)  # the others have emptied the caches
             since = time.perf_counter()
             run(x)
             pipe.send(time.perf_counter() - since)

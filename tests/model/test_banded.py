@@ -60,12 +60,11 @@ def test_the_input_is_left_as_it_is_and_nothing_needs_a_gradient():
 @pytest.mark.parametrize("changes", [{}, {"use_cab": False}, {"use_ocab": False}, {"depths": (3, 2)}], ids=str)
 def test_it_is_told_what_is_done_after_every_band(changes):
     model = tiny_model(**{"num_heads": (2,) * len(changes.get("depths", (2,))), **changes})
-    loops = [2 if model.config.use_cab else 1] * sum(model.config.depths)
-    loops += [2 if model.config.use_ocab else 1] * len(model.config.depths)
-    for num_bands in (1, 5):
+    num_blocks, loops = sum(model.config.depths), (2 if model.config.use_ocab else 1) * len(model.config.depths) + 1
+    for num_bands, loops_of_block in ((1, 1), (5, 2 if model.config.use_cab else 1)):
         parts = []
         forward_in_bands(model, image((1, 3, 4 * num_bands, 8)), num_rows=4, report=parts.append)
-        assert len(parts) == num_bands * (sum(loops) + 1)
+        assert len(parts) == num_bands * (num_blocks * loops_of_block + loops)
         assert parts == sorted(set(parts))
         assert parts[-1] == 1
 

@@ -83,7 +83,7 @@ def _group(layer: RHAG, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: R
     """An RHAG; its result takes the place of its input. Its OCAB and its convolution count as one block."""
     inner = x_BHWC.clone()
     for block in layer.residual_group.blocks:
-        _hybrid_block(cast(HAB, block), inner, model, bands, report)
+        inner = _hybrid_block(cast(HAB, block), inner, model, bands, report)
     ocab = layer.residual_group.overlap_attn
     if ocab is not None:
         inner = _overlapping_block(ocab, inner, model, bands, report)
@@ -91,8 +91,12 @@ def _group(layer: RHAG, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: R
         x_BHWC[:, slice(*band)] += _convolved(layer.conv, inner, band, reach=1)
 
 
-def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: Report) -> None:
-    """A HAB; its result takes the place of its input."""
+def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: Report) -> Tensor:
+    """A HAB; its result takes the place of its input. Of a single band it is a new map, and no norm is made twice."""
+    if len(bands) == 1:
+        out: Tensor = block(x_BHWC, model.relative_position_index_SA, model.shift_masks)
+        report(1)
+        return out
     cab = None if block.conv_block is None else _cab(block, block.conv_block, x_BHWC, bands, report)
     shift, height = block.attn.shift_size, x_BHWC.shape[1]
     _, right, _ = model.shift_masks
@@ -108,6 +112,7 @@ def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows], rep
             rows = torch.add(rows, _take(cab, start + shift, stop + shift), alpha=block.conv_scale)
         rows = rows + block.mlp(block.norm2(rows))
         _put(x_BHWC, start + shift, rows)
+    return x_BHWC
 
 
 def _cab(block: HAB, cab: CAB, x_BHWC: Tensor, bands: list[Rows], report: Report) -> Tensor:

@@ -100,12 +100,8 @@ class HAT(nn.Module):
 
     def reconstruct(self, features_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
         """From shallow and deep features to the enlarged image, in `dtype`."""
-        x = enlarge(self._layers_of_upsampling, self.conv_before_upsample(features_BCHW), self.config.upscale).to(dtype)
+        x = enlarge([*self.upsample, self.conv_last], self.conv_before_upsample(features_BCHW)).to(dtype)
         out: Tensor = x / self.config.img_range + self._mean(x)
-        return out
-
-    def _layers_of_upsampling(self, x_BCHW: Tensor) -> Tensor:
-        out: Tensor = self.conv_last(self.upsample(x_BCHW))
         return out
 
     @staticmethod

@@ -7,11 +7,13 @@ work (HAT ×4: a tenth), and none of the wide maps at the enlarged sizes are mad
 another, where each convolution sees zeros beyond its own input: there the layers run one after the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import reduce
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 _REACH = 2
 """Input pixels on each side that a result depends on."""
@@ -20,28 +22,53 @@ _RIM = 1
 """Input pixels along the edges whose results are touched by zeros beyond the edges of inner maps."""
 
 
-def enlarge(layers: Callable[[Tensor], Tensor], x_BCHW: Tensor, scale: int) -> Tensor:
-    """What `layers` makes of x, up to rounding: (B, C, H, W) → (B, C', scale·H, scale·W).
+def enlarge(layers: Sequence[nn.Module], x_BCHW: Tensor) -> Tensor:
+    """What the layers make of x one after the other, up to rounding: (B, C, H, W) → (B, C', scale·H, scale·W).
 
-    layers: 3×3 convolutions with zero padding, between them pixel shuffles that together enlarge `scale` times.
+    layers: for each step of the enlargement a 3×3 convolution with zero padding and a pixel shuffle; and a last
+    convolution alike.
     """
-    rim, strip = _RIM * scale, _RIM + _REACH
-    if scale == 1 or min(x_BCHW.shape[2:]) < strip:
-        return layers(x_BCHW)
-    kernel, bias = _as_convolution(layers, x_BCHW, scale)
-    inner = F.pixel_shuffle(F.conv2d(x_BCHW, kernel, bias, padding=_REACH - _RIM), scale)
-    top, bottom = layers(x_BCHW[:, :, :strip])[:, :, :rim], layers(x_BCHW[:, :, -strip:])[:, :, -rim:]
-    left, right = layers(x_BCHW[..., :strip])[..., :rim], layers(x_BCHW[..., -strip:])[..., -rim:]
-    rows = torch.cat([left[:, :, rim:-rim], inner, right[:, :, rim:-rim]], dim=3)
-    return torch.cat([top, rows, bottom], dim=2)
+    *steps, last = layers
+    convolutions = cast(list[nn.Conv2d], steps[::2])
+    factors = [cast(nn.PixelShuffle, step).upscale_factor for step in steps[1::2]]
+    strip = _RIM + _REACH
+    if not steps or min(x_BCHW.shape[2:]) < strip:
+        return _applied(layers, x_BCHW)
+    kernel, bias = _as_convolution(convolutions, factors, cast(nn.Conv2d, last))
+    inner = reduce(F.pixel_shuffle, factors, F.conv2d(x_BCHW, kernel, bias, padding=_REACH - _RIM))
+    rim = _RIM * (inner.shape[2] // (x_BCHW.shape[2] - 2 * _RIM))
+    top, bottom = (_applied(layers, x) for x in (x_BCHW[:, :, :strip], x_BCHW[:, :, -strip:]))
+    left, right = (_applied(layers, x)[:, :, rim:-rim] for x in (x_BCHW[..., :strip], x_BCHW[..., -strip:]))
+    rows = torch.cat([left[..., :rim], inner, right[..., -rim:]], dim=3)
+    return torch.cat([top[:, :, :rim], rows, bottom[:, :, -rim:]], dim=2)
 
 
-def _as_convolution(layers: Callable[[Tensor], Tensor], x_BCHW: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Kernel (scale²·C', C, 5, 5) and bias (scale²·C') far from edges: what `layers` makes of a pixel, and of 0."""
-    channels, side = x_BCHW.shape[1], 2 * _REACH + 1
-    impulses = F.pad(torch.eye(channels, dtype=x_BCHW.dtype, device=x_BCHW.device)[..., None, None], [_REACH] * 4)
-    nothing = impulses.new_zeros(1, channels, side, side)
-    response = F.pixel_unshuffle(layers(torch.cat([nothing, impulses])), scale)
-    of_nothing, of_impulses = response[:1], response[1:]
+def _applied(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    return reduce(lambda x, layer: cast(Tensor, layer(x)), layers, x)
+
+
+def _as_convolution(convolutions: list[nn.Conv2d], factors: list[int], last: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Kernel (C'·scale², C, 5, 5) and bias (C'·scale²) of what they are together, before all of the pixel shuffles."""
+    kernel, bias = last.weight, cast(Tensor, last.bias)
+    for convolution, factor in zip(reversed(convolutions), reversed(factors), strict=True):
+        kernel, bias = _joined(convolution, factor, kernel, bias)
+    return kernel, bias
+
+
+def _joined(convolution: nn.Conv2d, factor: int, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Kernel and bias of a convolution that is followed by a pixel shuffle and a convolution with this kernel and bias.
+
+    They are that of the whole before the pixel shuffle: (O, C, k, k) and (O) → (O·factor², C₀, 2r + 1, 2r + 1) and
+    (O·factor²), for a convolution of C₀ channels into C·factor².
+    """
+    reach = kernel.shape[-1] // 2  # at the enlarged size
+    reach_before = 1 + -(-reach // factor)
     # A pixel of 1 answers at all places that it reaches: seen from these, it lies on the other side.
-    return (of_impulses - of_nothing).transpose(0, 1).flip(2, 3), of_nothing[0, :, _REACH, _REACH]
+    answers = F.pixel_shuffle(convolution.weight.transpose(0, 1).flip(2, 3), factor)
+    answers = F.pad(F.conv2d(answers, kernel, padding=2 * reach), [(reach_before - 1) * factor - reach] * 4)
+    # Without input the convolution makes its bias everywhere; what becomes of that is read in the middle.
+    side = 2 * reach_before + 1
+    nothing = F.pixel_shuffle(cast(Tensor, convolution.bias)[None, :, None, None].expand(-1, -1, side, side), factor)
+    of_nothing = F.pixel_unshuffle(F.conv2d(nothing, kernel, bias, padding=reach), factor)
+    joined = F.pixel_unshuffle(answers, factor).transpose(0, 1).flip(2, 3)
+    return joined, of_nothing[0, :, reach_before, reach_before]
