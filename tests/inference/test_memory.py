@@ -26,8 +26,8 @@ MEASURED = [
     (HAT_X4, 480, 640, 96, torch.bfloat16, 1024),
     (HAT_X4, 480, 640, 96, torch.float32, 1455),
     (XS, 1500, 2000, 32, torch.float32, 2922),
-    (HAT_S_X4, 128, 128, 512, torch.bfloat16, 117),
-    (HAT_S_X4, 256, 256, 256, torch.bfloat16, 480),
+    (HAT_S_X4, 128, 128, 512, torch.bfloat16, 139),
+    (HAT_S_X4, 256, 256, 256, torch.bfloat16, 522),
     (HAT_S_X4, 512, 512, 128, torch.bfloat16, 763),
     (HAT_S_X4, 1024, 1024, 64, torch.bfloat16, 1408),
     # HAT and HAT-S with one group of two blocks
@@ -39,7 +39,10 @@ MEASURED = [
     (XS, 1024, 1024, 64, torch.bfloat16, 831),
     (HAT_X4, 128, 256, 32, torch.float32, 291),
     (HAT_X4, 128, 256, 32, torch.bfloat16, 201),
-    (HAT_S_X4, 256, 256, 256, torch.float32, 673),
+    (HAT_S_X4, 256, 256, 256, torch.float32, 643),
+    (HAT_X4, 128, 256, 128, torch.bfloat16, 295),
+    (XS, 256, 512, 256, torch.bfloat16, 532),
+    (XS, 256, 256, 256, torch.float32, 402),
 ]
 
 

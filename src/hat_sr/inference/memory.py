@@ -23,7 +23,7 @@ _PIXELS_PER_BAND = 2**16
 _WINDOWS_PER_BAND = 4
 """Rows of windows of a band, at least, where memory allows: an OCAB reads those above and below once more."""
 
-_KEPT_OF_ONE_BAND, _KEPT_OF_SEVERAL, _MOST_KEPT_BYTES = 8, 22, 192 * 2**20
+_KEPT_OF_ONE_BAND, _KEPT_OF_SEVERAL, _MOST_KEPT_BYTES = 12, 22, 160 * 2**20
 """Maps of a band that the C library does not give back between blocks, and the most that is counted of them, since it
 does give back large ones."""
 
