@@ -5,9 +5,10 @@
 All have the same weights: ours runs them as `hat_sr.Upscaler` does, the official network is spandrel's copy of it
 (in bf16 by autocast), and the two runtimes get an export of that one for the size of the image. "ours, native" is with
 the package hat-sr-native, if it is installed. Each is a process of its own, and they take turns, so that what else the
-machine does hits all; glibc keeps freed memory in ours alone, since `hat-sr` tells it to. Medians, ratios of the same
-round, and how near each result is to the same network in float64. The runtimes come with `pip install
-'hat-sr[export]'`; `make benchmark` has all.
+machine does hits all; before the pass that is timed comes one that is not, since the others have emptied the caches.
+glibc keeps freed memory in ours alone, since `hat-sr` tells it to. Medians, ratios of the same round, and how near each
+result is to the same network in float64. The runtimes come with `pip install 'hat-sr[export]'`; `make benchmark` has
+all.
 """
 
 import argparse
