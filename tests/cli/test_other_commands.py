@@ -1,4 +1,5 @@
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import sys
 import pytest
 
 from cli.running import run
-from hat_sr import save_model
+from hat_sr import cli, save_model
 from hat_sr.model.zoo import bundled_names
 from model.tiny import tiny_model
 
@@ -60,6 +61,25 @@ def test_nobody_reads_what_is_printed(words, unread, code):
     assert done.returncode == code
     assert not done.stdout
     assert not done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the shell's")
+@pytest.mark.parametrize(("words", "closed", "code"), [("models", ">&-", 0), ("upscale nowhere", "2>&-", 2)])
+def test_started_without_a_stream(words, closed, code):
+    command = f"{shlex.quote(sys.executable)} -m hat_sr {words} {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+
+
+def test_another_broken_pipe_is_an_error(monkeypatch, capsys):
+    def broken(*_, **__):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 def test_as_a_module():

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from experiment.small import write_experiment
 from hat_sr.errors import ConfigError
 from hat_sr.experiment.config import load_experiment
-from hat_sr.experiment.report import END, draw, marks, notes, spread, table, write_page, write_report
+from hat_sr.experiment.report import END, curve, draw, marks, notes, spread, table, write_page, write_report
 from hat_sr.experiment.run import Result
 from hat_sr.image.io import read_image
 
@@ -63,13 +63,25 @@ def test_a_difference_of_one_seed_within_the_spread_is_not_resolved(experiment, 
 @pytest.mark.parametrize(
     ("first", "expected"),
     [
-        ((30.1, 20.2), "+0.125 (+0.100 to +0.150)"),  # the same seeds of `plain` lie farther apart
-        ((29.7, 19.8), "−0.075 (−0.250 to +0.100), not resolved"),
+        ((30.1, 20.2), "+0.117 (+0.100 to +0.150)"),  # the same seeds of `plain` lie farther apart
+        ((29.7, 19.8), "−0.017 (−0.250 to +0.100), not resolved"),
     ],
 )
-def test_runs_of_the_same_seed_are_compared(experiment, found, first, expected):
-    found["wide"] = {0: _result(*first), 1: _result(30.3, 20.3)}
+def test_three_runs_of_the_same_seeds_are_compared(experiment, found, first, expected):
+    found["plain"][2] = _result(30.0, 20.0)
+    found["wide"] = {0: _result(*first), 1: _result(30.3, 20.3), 2: _result(30.1, 20.1)}
     assert _cells(table(experiment, experiment.groups[0], found))[2][3] == expected
+
+
+def test_two_seeds_do_not_say_how_far_they_lie_apart(experiment, found):
+    found["wide"] = {0: _result(30.1, 20.1), 1: _result(30.4, 20.2)}
+    assert _cells(table(experiment, experiment.groups[0], found))[2][3] == "+0.100 (+0.100 to +0.100), not resolved"
+
+
+def test_a_curve_is_of_seeds_that_all_its_parts_have(experiment, found):
+    found["start"][1] = _result(curve=((2, 1.0), (4, 2.0)))
+    found["tuned"] = {1: _result(curve=((2, 3.0),))}
+    assert curve(experiment, experiment.arm("tuned"), found) == [(2, (1.0,)), (4, (2.0,)), (6, (3.0,))]
 
 
 def test_runs_of_no_seed_in_common_are_not_compared(experiment, found):
@@ -89,7 +101,7 @@ def test_with_one_seed_nothing_is_said_of_the_spread(experiment, found):
 
 
 def test_the_notes_name_the_spread(experiment, found):
-    assert "Seeds of one arm lie up to 0.200 dB apart" in notes(experiment, found)
+    assert "than what seeds of one arm lie apart, 0.200 dB at the most" in notes(experiment, found)
 
 
 def test_what_is_not_done_has_no_figures(experiment, found, tmp_path):

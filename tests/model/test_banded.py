@@ -49,6 +49,14 @@ def test_the_single_window_image():
         torch.testing.assert_close(forward_in_bands(model, x, num_rows=4), model(x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_rows", [4, 12])
+def test_there_is_no_drop_path(num_rows):
+    model = tiny_model(drop_path_rate=0.9)
+    x = image((1, 3, 12, 8))
+    wanted = forward_in_bands(model, x, num_rows=num_rows)
+    torch.testing.assert_close(forward_in_bands(model.train(), x, num_rows=num_rows), wanted, rtol=0, atol=1e-5)
+
+
 def test_the_input_is_left_as_it_is_and_nothing_needs_a_gradient():
     model = tiny_model()
     x = image((1, 3, 12, 8))

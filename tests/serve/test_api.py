@@ -148,7 +148,7 @@ SMALL = {"direct_pixels": 10**3, "max_pixels": 10**4, "max_result_pixels": 3 * 1
             422,
             "scales: there is no such field: file, scale, model, format, quality",
         ),
-        ("upscale?scale=2", picture(), {}, 422, "scale: no parameter is accepted behind the address"),
+        ("upscale?scale=2", picture(), {}, 422, "scale: addresses below /v1 take no parameters"),
     ],
 )
 def test_what_is_refused(tmp_path, path, data, fields, status, words):

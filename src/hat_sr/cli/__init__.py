@@ -18,6 +18,9 @@ from hat_sr.allocator import keep_freed_memory
 from hat_sr.cli.messages import say
 from hat_sr.errors import ConfigError, HatError, InputError, WeightsError
 
+_UNREAD = 141
+"""As if by SIGPIPE."""
+
 app = App(
     name="hat-sr",
     help="Make images larger and sharper with HAT, the Hybrid Attention Transformer.",
@@ -54,15 +57,17 @@ def main() -> NoReturn:
     keep_freed_memory()
     try:
         code = app(sys.argv[1:], exit_on_error=False) or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # which it is in a process that was started without one
+            sys.stdout.flush()
         sys.exit(code)
     except CycloptsError:
         sys.exit(2)  # cyclopts has printed what is wrong
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         _end_unread()
+        _fail(error, code=1)  # another pipe's
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # which rich answers with an end of its own
-            _end_unread()
+            sys.exit(_UNREAD)
         raise
     except (ConfigError, InputError, WeightsError) as error:
         _fail(error, code=2)
@@ -85,11 +90,14 @@ def _fail(error: Exception, *, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _end_unread() -> NoReturn:
-    """As other programs end when nobody reads their output any more: without a word, as if by SIGPIPE."""
-    # Python writes what is left when it ends, and would complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(141)
+def _end_unread() -> None:
+    """If nobody reads the output any more, end as other programs do, without a word."""
+    try:
+        print(flush=True)  # what was to be written before may be gone
+    except BrokenPipeError:
+        # Python writes what is left when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_UNREAD)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -168,15 +168,12 @@ def _apart(
     """Inputs, and results of earlier calls that lie beside theirs: they are called as this call would call them there,
     or the manifest of their folder says so. What was named itself is an input always.
     """
-    named = {Path(text) for text in inputs}
     results = {_beside(file.path, suffix, extension) for file in found}
     for folder in {file.folder for file in found if file.folder is not None}:
         results |= {folder / name for name in Manifest(FileLines(folder), {}).results_beside_inputs()}
-    results -= named
-    return (
-        [file for file in found if file.path not in results],
-        [file.path for file in found if file.path in results],
-    )
+    named = {Path(text).resolve() for text in inputs}
+    left_out = [file for file in found if file.path in results and file.path.resolve() not in named]
+    return [file for file in found if file not in left_out], [file.path for file in left_out]
 
 
 def _beside(path: Path, suffix: str, extension: str | None) -> Path:

@@ -6,5 +6,6 @@ from contextlib import suppress
 
 def say(sentence: str) -> None:
     """Tell people, on stderr. If nobody reads that any more the work goes on."""
-    with suppress(BrokenPipeError):
-        print(sentence, file=sys.stderr)
+    if sys.stderr is not None:  # in a process that was started without one; print would take stdout
+        with suppress(BrokenPipeError):
+            print(sentence, file=sys.stderr)

@@ -142,7 +142,9 @@ def serve(
 def _listening(host: str, port: int) -> socket.socket:
     """What listens there; who connects before the networks are loaded waits. Raises ConfigError if it cannot be."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)  # IPv4 if the name has both
+        return socket.create_server(address[:2], family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(

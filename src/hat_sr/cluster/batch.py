@@ -45,11 +45,11 @@ def plan_batch(source: Place, destination: Place, *, image_format: str | None) -
     input, or the format is not written.
     """
     inside, files = destination.within(source), source.files()
+    if not files:
+        raise InputError(f"{source.url}: there is no such folder, or nothing in it")
     if inside:
         files = {name: stamp for name, stamp in files.items() if not name.startswith(f"{inside}/")}
     images = [name for name in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        raise InputError(f"{source.url}: there is no such folder, or nothing in it")
     if not images:
         raise InputError(f"{source.url} holds no image among {len(files)} files")
     results = Manifest(source.lines(), {}).results_beside_inputs().intersection(images)

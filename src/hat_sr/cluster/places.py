@@ -117,7 +117,10 @@ class Place:
     def _remove_leftovers(self, folder: str) -> None:
         with suppress(OSError, NotImplementedError):  # a store that does not say when files were changed
             for path in self._fs.ls(folder, detail=False):
-                if is_part(PurePosixPath(path).name) and is_abandoned(self._fs.modified(path).timestamp()):
+                if not is_part(PurePosixPath(path).name):
+                    continue
+                changed = self._fs.modified(path)
+                if is_abandoned((changed if changed.tzinfo else changed.replace(tzinfo=UTC)).timestamp()):
                     self._fs.rm_file(path)
 
     def _path(self, name: str) -> str:

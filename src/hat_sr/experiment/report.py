@@ -13,6 +13,9 @@ from hat_sr.files import replacing
 Results = Mapping[str, Mapping[int, Result]]
 """By arm, and by seed if that one is done."""
 
+_ENOUGH_SEEDS = 3
+"""From so many on their range says how far they lie apart."""
+
 _DOTS_PER_INCH = 110
 _PANEL_INCHES = (4.8, 3.6)
 _COLUMNS = 2
@@ -33,8 +36,8 @@ def table(experiment: Experiment, group: Group, results: Results) -> str:
 
     With several seeds, PSNR is their mean, and the smallest and largest are in brackets. The difference is that of the
     means over the sets, of runs with the same seed, which see the same patches. "not resolved" stands beside it if it
-    is smaller than what these differences, of only one seed: all seeds of any arm (`spread`), lie apart. Arms that are
-    not done have no figures.
+    is no larger than the range of these differences or, of fewer than three seeds, than `spread`. Arms that are not
+    done have no figures.
     """
     first, *_ = group.arms
     apart = spread(results)
@@ -71,9 +74,9 @@ def notes(experiment: Experiment, results: Results) -> str:
         return f"{what} No arm has more than one seed, so how far seeds lie apart is not known."
     return (
         f"{what} Differences are in the mean over the sets, between runs with the same seed, which see the same "
-        "patches: the mean of the seeds, with the smallest and the largest in brackets. One that is smaller than these "
-        f"lie apart is not resolved. Seeds of one arm lie up to {apart:.3f} dB apart; a difference of one seed that is "
-        "smaller than that is not resolved either."
+        "patches: the mean of the seeds, with the smallest and the largest in brackets. It is not resolved if it "
+        "is no larger than the distance between those two. Of fewer than three seeds it is not if it is no larger than "
+        f"what seeds of one arm lie apart, {apart:.3f} dB at the most."
     )
 
 
@@ -124,10 +127,10 @@ def curve(experiment: Experiment, arm: Arm, results: Results) -> list[tuple[int,
     Empty if an arm of these is not done.
     """
     chain = experiment.chain(arm)
-    num_seeds = min(len(results[part.name]) for part in chain)
+    seeds = sorted(set.intersection(*(set(results[part.name]) for part in chain)))
     points, done = [], 0
     for part in chain:
-        curves = [result.curve for result in list(results[part.name].values())[:num_seeds]]
+        curves = [results[part.name][seed].curve for seed in seeds]
         points += [(done + each[0][0], tuple(psnr for _, psnr in each)) for each in zip(*curves, strict=True)]
         done += part.recipe.optim.total_steps
     return points
@@ -191,5 +194,6 @@ def _difference(runs: Mapping[int, Result], reference: Mapping[int, Result], apa
     text = f"{mean:+.3f}"
     if len(differences) > 1:
         text += f" ({smallest:+.3f} to {largest:+.3f})"
+    if len(differences) >= _ENOUGH_SEEDS:
         apart = largest - smallest
-    return text.replace("-", "−") + (", not resolved" if apart is not None and abs(mean) < apart else "")
+    return text.replace("-", "−") + (", not resolved" if apart is not None and abs(mean) <= apart else "")

@@ -52,12 +52,15 @@ def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int
       pieces of up to 32 MiB are, and bands, which read rows beyond their own, leave holes of many sizes. This part is
       fitted to the peak resident size of forward passes on a CPU (docs/LOG.md, 2026-11-26).
 
-    The whole was within a fifth of each. With hat-sr-native, which cuts nothing into windows, less is taken.
+    The whole was within a fifth of each of those measurements. With hat-sr-native, which cuts nothing into
+    windows, less is taken.
     """
     height, width = (-(-side // config.window_size) * config.window_size for side in (height, width))  # padded
     whole = height * width
+    overlap = (config.overlap_window_size - config.window_size) // 2
+    reach = -(-overlap // config.window_size) * config.window_size if config.use_ocab else 0
     band, read_by_ocab, read_by_end = (
-        width * min(band_rows + 2 * reach, height) for reach in (0, config.window_size, RECONSTRUCTION_REACH)
+        width * min(band_rows + 2 * rows, height) for rows in (0, reach, RECONSTRUCTION_REACH)
     )
     of_map, of_result = config.embed_dim * dtype.itemsize, 4 * config.in_chans * config.upscale**2
     stretch = config.overlap_window_size / config.window_size

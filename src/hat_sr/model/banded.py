@@ -93,7 +93,7 @@ def _group(layer: RHAG, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: R
 
 def _hybrid_block(block: HAB, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: Report) -> Tensor:
     """A HAB; its result takes the place of its input. Of a single band it is a new map, and no norm is made twice."""
-    if len(bands) == 1:
+    if len(bands) == 1 and not block.training:  # in which there may be drop path
         out: Tensor = block(x_BHWC, model.relative_position_index_SA, model.shift_masks)
         report(1)
         return out

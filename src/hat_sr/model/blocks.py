@@ -67,7 +67,10 @@ class MLP(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Scales each channel by a weight in (0, 1) computed from all channels' means over the image (RCAN)."""
+    """Scales each channel by a weight in (0, 1) computed from all channels' means over the image (RCAN).
+
+    The layers are in a Sequential, which is not called, for the released keys.
+    """
 
     def __init__(self, channels: int, squeeze_factor: int) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class ChannelAttention(nn.Module):
 
     def weights(self, mean_BC: Tensor) -> Tensor:
         """The weights of the channels, of their means: (B, C) → (B, C)."""
-        # As linear layers: a convolution of a single pixel takes ten times as long.
+        # As linear layers: a convolution of a single pixel takes ten times as long. S: squeezed channels.
         squeeze, expand = (cast(nn.Conv2d, self.attention[number]) for number in (1, 3))
         hidden_BS = F.relu(F.linear(mean_BC, squeeze.weight.flatten(1), squeeze.bias))
         return F.linear(hidden_BS, expand.weight.flatten(1), expand.bias).sigmoid()

@@ -7,6 +7,7 @@ work (HAT ×4: a tenth), and none of the wide maps at the enlarged sizes are mad
 another, where each convolution sees zeros beyond its own input: there the layers run one after the other.
 """
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import cast
@@ -36,7 +37,7 @@ def enlarge(layers: Sequence[nn.Module], x_BCHW: Tensor) -> Tensor:
         return _applied(layers, x_BCHW)
     kernel, bias = _as_convolution(convolutions, factors, cast(nn.Conv2d, last))
     inner = reduce(F.pixel_shuffle, factors, F.conv2d(x_BCHW, kernel, bias, padding=_REACH - _RIM))
-    rim = _RIM * (inner.shape[2] // (x_BCHW.shape[2] - 2 * _RIM))
+    rim = _RIM * math.prod(factors)
     top, bottom = (_applied(layers, x) for x in (x_BCHW[:, :, :strip], x_BCHW[:, :, -strip:]))
     left, right = (_applied(layers, x)[:, :, rim:-rim] for x in (x_BCHW[..., :strip], x_BCHW[..., -strip:]))
     rows = torch.cat([left[..., :rim], inner, right[..., -rim:]], dim=3)

@@ -94,7 +94,7 @@ def create_app(service: Service) -> FastAPI:
     app.exception_handler(OSError)(_system_error)
     app.exception_handler(sqlite3.Error)(_system_error)
     app.exception_handler(Exception)(_unexpected)
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(_refuse_query)])
+    v1 = APIRouter(prefix="/v1", dependencies=[Depends(_refuse_query)], responses=_errors(422))
     _add_pictures(v1, service)
     _add_jobs(v1, service)
     _add_networks(v1, service)
@@ -104,11 +104,11 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _refuse_query(request: Request) -> None:
-    """Nothing here takes parameters behind a question mark: they would be ignored."""
+    """No address below /v1 takes parameters behind a question mark: they would be ignored."""
     if request.query_params:
         names = ", ".join(name[:_SHOWN_NAME] for name in list(request.query_params)[:_SHOWN_NAMES])
         raise RefusedError(
-            422, f"{names}: no parameter is accepted behind the address; a form's fields go into the body"
+            422, f"{names}: addresses below /v1 take no parameters; the fields of a form go into its body"
         )
 
 
