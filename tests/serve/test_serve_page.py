@@ -105,7 +105,7 @@ def test_from_a_picture_to_the_download(server, page, monkeypatch):
     held = Held(monkeypatch)
     choose(page, picture(height=20, width=30))
     page.click("#start")
-    bar = page.wait_for_selector("#state [role=progressbar][aria-valuenow='9']")
+    bar = page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
     assert bar.get_attribute("aria-label") == "Progress"
     assert "left" in page.inner_text("#state")
     held.go.set()
@@ -165,7 +165,7 @@ def test_cancel_frees_the_worker(server, page, monkeypatch):
         held = Held(patched)
         choose(page, picture())
         page.click("#start")
-        page.wait_for_selector("#state [role=progressbar][aria-valuenow='9']")
+        page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
         page.click("#stop")
         page.wait_for_selector("#state [role=alert]:has-text('Cancelled')")
         assert server[0].store.unfinished() == []
@@ -181,7 +181,7 @@ def test_leaving_the_page_cancels(server, browser, monkeypatch):
         page.wait_for_selector("#start")
         choose(page, picture())
         page.click("#start")
-        page.wait_for_selector("#state [role=progressbar][aria-valuenow='9']")
+        page.wait_for_selector("#state [role=progressbar][aria-valuenow='25']")
         page.close()
         wait_until(lambda: not server[0].store.unfinished())
         held.go.set()
