@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hat_sr.model.banded import RECONSTRUCTION_REACH
+from hat_sr.model.banded import RECONSTRUCTION_REACH, overlap_reach
 from hat_sr.model.config import HATConfig
 from hat_sr.runtime.session import Runtime
 
@@ -57,10 +57,8 @@ def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int
     """
     height, width = (-(-side // config.window_size) * config.window_size for side in (height, width))  # padded
     whole = height * width
-    overlap = (config.overlap_window_size - config.window_size) // 2
-    reach = -(-overlap // config.window_size) * config.window_size if config.use_ocab else 0
     band, read_by_ocab, read_by_end = (
-        width * min(band_rows + 2 * rows, height) for rows in (0, reach, RECONSTRUCTION_REACH)
+        width * min(band_rows + 2 * reach, height) for reach in (0, overlap_reach(config), RECONSTRUCTION_REACH)
     )
     of_map, of_result = config.embed_dim * dtype.itemsize, 4 * config.in_chans * config.upscale**2
     stretch = config.overlap_window_size / config.window_size

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from hat_sr.errors import InputError
 from hat_sr.model.blocks import CAB, HAB, OCAB, RHAG, apply_channels_last
+from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 
 RECONSTRUCTION_REACH = 4
@@ -70,6 +71,11 @@ def forward_in_bands(model: HAT, x_BCHW: Tensor, *, num_rows: int, report: Repor
     for band in _each(bands, within_block):
         _end(model, x, centred_BHWC, band, out)
     return out
+
+
+def overlap_reach(config: HATConfig) -> int:
+    """Rows, in whole windows, that an OCAB reads above a band and below it."""
+    return -(-(config.overlap // 2) // config.window_size) * config.window_size
 
 
 def _each(bands: list[Rows], report: Report, since: float = 0, until: float = 1) -> Iterator[Rows]:
@@ -131,9 +137,7 @@ def _cab(block: HAB, cab: CAB, x_BHWC: Tensor, bands: list[Rows], report: Report
 
 def _overlapping_block(block: OCAB, x_BHWC: Tensor, model: HAT, bands: list[Rows], report: Report) -> Tensor:
     """An OCAB; its result is a new map, since the rows above are read again by the next band."""
-    out, window_size = torch.empty_like(x_BHWC), block.window_size
-    overlap = (block.overlap_window_size - window_size) // 2
-    reach = -(-overlap // window_size) * window_size
+    out, reach = torch.empty_like(x_BHWC), overlap_reach(model.config)
     for start, stop in _each(bands, report, 0, _OCAB_SHARE):
         above, below = min(reach, start), min(reach, x_BHWC.shape[1] - stop)
         out[:, start:stop] = block.rows(

@@ -1,38 +1,28 @@
 """The HTTP API. Every error is `{"error": sentence}` with its status, and holds no path."""
 
 import asyncio
-import logging
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Request, UploadFile
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
 from hat_sr import __version__
 from hat_sr.inference.sizing import scaled_size
-from hat_sr.serve import full_disk
-from hat_sr.serve.answers import error_answer
+from hat_sr.serve.answers import SHOWN_NAME, SHOWN_NAMES, answer_errors
 from hat_sr.serve.kinds import MEDIA_TYPES
 from hat_sr.serve.service import Service
 from hat_sr.serve.settings import RefusedError
 from hat_sr.serve.store import Job, State
 
-logger = logging.getLogger(__name__)
-
 _SECONDS_BETWEEN_LOOKS = 0.03
 _SECONDS_BETWEEN_EVENTS = 0.3
-_SHOWN_NAME, _SHOWN_NAMES = 40, 5
-"""Letters of a name that a client made up, and how many of such names, that an answer repeats."""
-_NO_FILE = "a file is wanted, and this is text (curl: -F file=@PATH)"
 
 
 class Wanted(BaseModel):
@@ -88,12 +78,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPIOffline(
         redoc_url=None, title="hat-sr", version=__version__, description="Makes images larger and sharper with HAT."
     )
-    app.exception_handler(RefusedError)(_refused)
-    app.exception_handler(HTTPException)(_http_error)
-    app.exception_handler(RequestValidationError)(_invalid)
-    app.exception_handler(OSError)(_system_error)
-    app.exception_handler(sqlite3.Error)(_system_error)
-    app.exception_handler(Exception)(_unexpected)
+    answer_errors(app, fields=Wanted.model_fields)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(_refuse_query)], responses=_errors(422))
     _add_pictures(v1, service)
     _add_jobs(v1, service)
@@ -106,7 +91,7 @@ def create_app(service: Service) -> FastAPI:
 def _refuse_query(request: Request) -> None:
     """No address below /v1 takes parameters behind a question mark: they would be ignored."""
     if request.query_params:
-        names = ", ".join(name[:_SHOWN_NAME] for name in list(request.query_params)[:_SHOWN_NAMES])
+        names = ", ".join(name[:SHOWN_NAME] for name in list(request.query_params)[:SHOWN_NAMES])
         raise RefusedError(
             422, f"{names}: addresses below /v1 take no parameters; the fields of a form go into its body"
         )
@@ -286,41 +271,3 @@ async def _events(service: Service, identity: str) -> AsyncIterator[str]:
         if not unfinished:
             return
         await asyncio.sleep(_SECONDS_BETWEEN_EVENTS)
-
-
-def _refused(request: Request, error: RefusedError) -> JSONResponse:
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return error_answer(error.status, str(error), headers)
-
-
-def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-    if full_disk.caused(error):  # while the request was read, which FastAPI takes for the client's fault
-        return _full(request, error)
-    return error_answer(error.status_code, str(error.detail), dict(error.headers or {}))
-
-
-def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-    parts, unknown = [], []
-    for one in error.errors():
-        name = ".".join(str(part) for part in one["loc"][1:])
-        if one["type"] == "extra_forbidden":
-            unknown.append(name[:_SHOWN_NAME])
-        else:
-            parts.append(f"{name}: {_NO_FILE if one['type'] == 'value_error' else one['msg']}")
-    if unknown:
-        names = ", ".join(unknown[:_SHOWN_NAMES])
-        parts.append(f"{names}: there is no such field: {', '.join(Wanted.model_fields)} are accepted")
-    return error_answer(422, "; ".join(parts))
-
-
-def _system_error(request: Request, error: Exception) -> JSONResponse:
-    logger.error("a request failed", exc_info=error)
-    return _full(request, error) if full_disk.caused(error) else _unexpected(request, error)
-
-
-def _full(request: Request, error: Exception) -> JSONResponse:
-    return error_answer(full_disk.STATUS, full_disk.SENTENCE)
-
-
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    return error_answer(500, "something went wrong in the server: see its log")
