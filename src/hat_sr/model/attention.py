@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hat_sr.model.native import native_attention
 from hat_sr.model.tracing import is_traced
+from hat_sr.model.window import Cut, cut, joined
 
 MATRIX_ELEMENTS = 2**20
 """About how many elements of attention matrices are worked on at once, at least those of a window: few, so that they
@@ -25,19 +27,24 @@ FLOOR = 60.0
 a normal float32, while with subnormal ones the softmax takes five times as long."""
 
 
-def attend(q_BhwNC: Tensor, k_BhwMC: Tensor, v_BhwMC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None) -> Tensor:
-    """Multi-head attention within each window: (B, h, w, N, C). The bias says how many heads there are.
+def attend_in_map(qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut) -> Tensor:
+    """Multi-head attention within the windows of a map, queries, keys and values in its last axis: (B, H, W, C).
 
-    `masks_3NM` are those of shifted windows: for the last row of windows, the last column, and the corner.
+    The bias says how many heads there are. `masks_3NM` are those of shifted windows: for the last row of windows, the
+    last column, and the corner.
     """
-    num_heads = len(bias_KNM)
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(3, 4) for x in (q_BhwNC, k_BhwMC, v_BhwMC))
+    if native := native_attention(qkv_BHWC, bias_KNM):
+        return native(qkv_BHWC, bias_KNM, masks_3NM, how)
+    return joined(attend(*cut(qkv_BHWC, len(bias_KNM), how), bias_KNM, masks_3NM), how.window_size)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None) -> Tensor:
+    """The same of windows that are cut out, by torch: (B, h, w, K, N, D), and keys and values (B, h, w, K, M, D)."""
     # Elsewhere than on the CPU the fused form has a gradient for the bias, and many small steps would cost more.
     if torch.is_grad_enabled() and (q.requires_grad or bias_KNM.requires_grad) and q.device.type == "cpu":
         out_BhwKND: Tensor = _Attention.apply(q, k, v, bias_KNM, masks_3NM)  # type: ignore[no-untyped-call]
-    else:
-        out_BhwKND = _attention(q, k, v, bias_KNM, masks_3NM)
-    return out_BhwKND.transpose(3, 4).flatten(4)
+        return out_BhwKND
+    return _attention(q, k, v, bias_KNM, masks_3NM)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None) -> Tensor:

@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hat_sr.model.attention import attend
+from hat_sr.model.attention import attend_in_map
 from hat_sr.model.config import HATConfig
 from hat_sr.model.linear import Linear
-from hat_sr.model.native import native_attention
-from hat_sr.model.window import partition, partition_overlapping, reverse
+from hat_sr.model.window import Cut
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -82,9 +81,9 @@ class ChannelAttention(nn.Module):
             nn.Sigmoid(),
         )
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C, H, W)."""
-        return x_BCHW * self.weights(x_BCHW.mean((2, 3)))[..., None, None]
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H, W, C)."""
+        return x_BHWC * self.weights(x_BHWC.flatten(1, 2).mean(1))[:, None, None]
 
     def weights(self, mean_BC: Tensor) -> Tensor:
         """The weights of the channels, of their means: (B, C) → (B, C)."""
@@ -117,7 +116,8 @@ class CAB(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
-        return apply_channels_last(self.cab, x_BHWC)
+        out = apply_channels_last(self.convolutions, x_BHWC)
+        return out if self.attention is None else cast(Tensor, self.attention(out))
 
 
 def position_bias(table: Tensor, index_NM: Tensor) -> Tensor:
@@ -147,11 +147,9 @@ class WindowAttention(nn.Module):
         """The same on a map that is shifted already, if windows are: (B, H, W, C) → (B, H, W, C)."""
         M, masks = self.window_size, masks_3NN if self.shift_size else None
         bias_KNN = position_bias(self.relative_position_bias_table, index_NN)
-        if native := native_attention(x_BHWC, self.qkv.weight, bias_KNN):
-            out: Tensor = self.proj(native(self.qkv(x_BHWC), bias_KNN, masks, window_size=M, overlap_window_size=M))
-            return out
-        q, k, v = self.qkv(partition(x_BHWC, M)).chunk(3, dim=-1)
-        return reverse(self.proj(attend(q, k, v, bias_KNN, masks)), M)
+        how = Cut(window_size=M, overlap_window_size=M)
+        out: Tensor = self.proj(attend_in_map(self.qkv(x_BHWC), bias_KNN, masks, how))
+        return out
 
 
 class HAB(nn.Module):
@@ -208,25 +206,14 @@ class OCAB(nn.Module):
 
         Both are multiples of window_size. (B, H, W, C) → (B, H − above − below, W, C).
         """
-        C, M, Mo = x_BHWC.shape[-1], self.window_size, self.overlap_window_size
-        qkv_BHWC, bias_KNM = self.qkv(self.norm1(x_BHWC)), position_bias(self.relative_position_bias_table, index_NM)
-        if native := native_attention(qkv_BHWC, bias_KNM):
-            sizes = {"window_size": M, "overlap_window_size": Mo, "above": above, "below": below}
-            attended = self.proj(native(qkv_BHWC, bias_KNM, None, **sizes))
-        else:
-            q_BHWC, kv_BHWC = qkv_BHWC.split((C, 2 * C), dim=-1)
-            q_BhwNC = partition(_without(q_BHWC, above, below), M)
-            kv_BhwMC = _without(partition_overlapping(kv_BHWC, M, Mo), above // M, below // M)
-            k_BhwMC, v_BhwMC = kv_BhwMC.chunk(2, dim=-1)
-            attended = reverse(self.proj(attend(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, None)), M)
-        x = _without(x_BHWC, above, below) + attended
+        how = Cut(
+            window_size=self.window_size, overlap_window_size=self.overlap_window_size, above=above, below=below
+        )
+        bias_KNM = position_bias(self.relative_position_bias_table, index_NM)
+        attended = self.proj(attend_in_map(self.qkv(self.norm1(x_BHWC)), bias_KNM, None, how))
+        x = how.with_queries(x_BHWC) + attended
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
-
-
-def _without(x: Tensor, first: int, last: int) -> Tensor:
-    """All but so many along the second axis; where all are left no view is made, whose gradient would be a copy."""
-    return x[:, first : x.shape[1] - last] if first or last else x
 
 
 class ResidualGroup(nn.Module):

@@ -11,10 +11,10 @@ from contextvars import ContextVar
 from functools import lru_cache, partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hat_sr.model.tracing import is_traced
+from hat_sr.model.window import Cut, windows
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,8 @@ Attend = Callable[..., Tensor]
 """`hat_sr_native.attend`: queries, keys, values, bias, masks or None, and where to put the result."""
 
 AttendInMap = Callable[..., Tensor]
-"""Queries, keys and values in the last axis of a map, (B, H, W, 3·C), bias and masks, window_size and
-overlap_window_size, and how many rows `above` and `below` have no queries of their own → (B, H − above − below, W, C).
-"""
+"""Queries, keys and values in the last axis of a map, (B, H, W, 3·C), bias, masks and how to cut → (B, H, W, C) of the
+rows that have queries."""
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """How far the package's first result may be from the equation, where values are about 1."""
@@ -42,49 +41,29 @@ def without_native() -> Iterator[None]:
         _wanted.reset(token)
 
 
-def native_attention(x_BHWC: Tensor, *weights: Tensor) -> AttendInMap | None:
-    """Attention over a map like this one, by layers with these weights; None where torch has to do it."""
+def native_attention(qkv_BHWC: Tensor, bias_KNM: Tensor) -> AttendInMap | None:
+    """Attention over this map with this bias; None where torch has to do it."""
     if is_traced() or not _wanted.get():
         return None
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (x_BHWC, *weights)):
+    if torch.is_grad_enabled() and (qkv_BHWC.requires_grad or bias_KNM.requires_grad):
         return None
     # Other types than Tensor are stand-ins without memory, such as those by which torch traces a network.
-    if type(x_BHWC) is not Tensor or x_BHWC.device.type != "cpu" or x_BHWC.dtype not in TOLERANCES:
+    if type(qkv_BHWC) is not Tensor or qkv_BHWC.device.type != "cpu" or qkv_BHWC.dtype not in TOLERANCES:
         return None
-    if any(weight.dtype != x_BHWC.dtype for weight in weights) or x_BHWC.numel() == 0:
+    if bias_KNM.dtype != qkv_BHWC.dtype or qkv_BHWC.numel() == 0:
         return None
     attend = _checked()
     return None if attend is None else partial(_attend_in_map, attend)
 
 
 def _attend_in_map(
-    attend: Attend,
-    qkv_BHWC: Tensor,
-    bias_KNM: Tensor,
-    masks_3NM: Tensor | None,
-    *,
-    window_size: int,
-    overlap_window_size: int,
-    above: int = 0,
-    below: int = 0,
+    attend: Attend, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut
 ) -> Tensor:
     """Windows are views of the map, and so are those of the result: nothing is cut out or put back."""
-    H, C = qkv_BHWC.shape[1], qkv_BHWC.shape[-1] // 3
-    q_BHWC, kv_BHWC = qkv_BHWC[:, above : H - below, :, :C], qkv_BHWC[..., C:]
-    overlap = (overlap_window_size - window_size) // 2
-    if overlap:
-        kv_BHWC = F.pad(kv_BHWC, (0, 0, *[overlap] * 4))
-    rows = slice(above // window_size, (H - below) // window_size)
-    k, v = (_windows(x, window_size, overlap_window_size)[:, rows] for x in kv_BHWC.chunk(2, dim=-1))
-    out_BHWC = q_BHWC.new_empty(q_BHWC.shape)
-    q, out = (_windows(x, window_size, window_size) for x in (q_BHWC, out_BHWC))
-    attend(q, k, v, bias_KNM, masks_3NM, out=out)
+    q, k, v = how.views(qkv_BHWC)
+    out_BHWC = torch.empty_like(how.with_queries(qkv_BHWC)[..., : q.shape[-1]], memory_format=torch.contiguous_format)
+    attend(q, k, v, bias_KNM, masks_3NM, out=windows(out_BHWC, how.window_size, how.window_size))
     return out_BHWC
-
-
-def _windows(x_BHWC: Tensor, step: int, size: int) -> Tensor:
-    """Windows of that size, `step` apart, without a copy: (B, h, w, size, size, C)."""
-    return x_BHWC.unfold(1, size, step).unfold(2, size, step).permute(0, 1, 2, 4, 5, 3)
 
 
 @lru_cache(maxsize=1)

@@ -1,56 +1,139 @@
 """Windows of a feature map: cutting, putting back, relative positions, and the masks of shifted windows.
 
-Layout in names: B batch, H W, C channels, h w rows and columns of windows, N tokens of a query window, M of a key
-window.
+Layout in names: B batch, H W, C channels, h w rows and columns of windows, r c rows and columns of a window's tokens, N
+tokens of a query window, M of a key window, K heads, D channels of a head.
 """
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hat_sr.model.tracing import is_traced
 
 
-def partition(x_BHWC: Tensor, window_size: int) -> Tensor:
-    """Cut into windows: (B, H, W, C) → (B, h, w, N, C), the tokens of a window in row-major order.
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How a map is cut into windows: those of keys may be larger, and are centred on those of queries.
 
-    H and W must be multiples of `window_size`.
+    Beyond the map keys and values are zeros (paper, eq. 7). The rows `above` and `below` have no queries of their own.
+    All but overlap_window_size are multiples of window_size, as a map's height and width are.
     """
-    B, H, W, C = x_BHWC.shape
-    x = x_BHWC.view(B, H // window_size, window_size, W // window_size, window_size, C)
-    return x.transpose(2, 3).flatten(3, 4)
+
+    window_size: int
+    overlap_window_size: int
+    above: int = 0
+    below: int = 0
+
+    @property
+    def overlap(self) -> int:
+        """Pixels that a window of keys reaches beyond its queries, on each side."""
+        return (self.overlap_window_size - self.window_size) // 2
+
+    def with_queries(self, x_BHWC: Tensor) -> Tensor:
+        """The rows that have queries."""
+        return _without(x_BHWC, self.above, self.below)
+
+    def views(self, qkv_BHWC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Windows of queries, keys and values, which lie side by side in the channels: (B, h, w, rows, columns, C).
+
+        Only what has to be padded is copied.
+        """
+        C, size = qkv_BHWC.shape[-1] // 3, self.window_size
+        kv_BHWC = qkv_BHWC[..., C:]
+        if self.overlap:
+            kv_BHWC = F.pad(kv_BHWC, (0, 0, *[self.overlap] * 4))
+        k, v = (
+            _without(windows(x_BHWC, size, self.overlap_window_size), self.above // size, self.below // size)
+            for x_BHWC in kv_BHWC.chunk(2, dim=-1)
+        )
+        return windows(self.with_queries(qkv_BHWC)[..., :C], size, size), k, v
 
 
-def reverse(x_BhwNC: Tensor, window_size: int) -> Tensor:
-    """Put windows back: (B, h, w, N, C) → (B, H, W, C). The inverse of `partition`."""
-    B, h, w, _, C = x_BhwNC.shape
-    x = x_BhwNC.view(B, h, w, window_size, window_size, C).transpose(2, 3)
-    return x.reshape(B, h * window_size, w * window_size, C)
+def windows(x_BHWC: Tensor, step: int, size: int) -> Tensor:
+    """Windows of that size, `step` apart, without a copy: (B, h, w, rows, columns, C)."""
+    return x_BHWC.unfold(1, size, step).unfold(2, size, step).permute(0, 1, 2, 4, 5, 3)
 
 
-def partition_overlapping(x_BHWC: Tensor, window_size: int, overlap_window_size: int) -> Tensor:
-    """Cut into windows of side `overlap_window_size`, `window_size` apart: (B, H, W, C) → (B, h, w, M, C).
+def cut(qkv_BHWC: Tensor, num_heads: int, how: Cut) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of each window and head: (B, h, w, K, N, D), and twice (B, h, w, K, M, D).
 
-    The map is padded with zeros by half the overlap on every side, so that each window is centred on the plain
-    window of the same number (paper, eq. 7).
+    The tokens of a window are in row-major order.
     """
-    x = _windows_along(x_BHWC, 1, window_size, overlap_window_size)  # (B, h, Mo, W, C)
-    x = _windows_along(x, 3, window_size, overlap_window_size)  # (B, h, Mo, w, Mo, C)
-    return x.transpose(2, 3).flatten(3, 4)
+    if torch.is_grad_enabled() and qkv_BHWC.requires_grad and not is_traced():
+        parts: tuple[Tensor, Tensor, Tensor] = _Cut.apply(qkv_BHWC, num_heads, how)  # type: ignore[no-untyped-call]
+        return parts
+    return _cut(qkv_BHWC, num_heads, how)
 
 
-def _windows_along(x: Tensor, axis: int, window_size: int, overlap_window_size: int) -> Tensor:
-    """Replace `axis` by two: the windows along it, and the pixels of each.
+def joined(x_BhwKND: Tensor, window_size: int) -> Tensor:
+    """The map of windows: (B, h, w, K, N, D) → (B, H, W, C), C = K·D."""
+    x = x_BhwKND.unflatten(4, (window_size, window_size)).permute(0, 1, 4, 2, 5, 3, 6)
+    return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
-    Made of whole blocks of window_size pixels instead of with Tensor.unfold, whose gradient is slow.
-    """
-    num_windows = x.shape[axis] // window_size
-    num_blocks = -(-overlap_window_size // window_size)  # that a window reaches into
-    before = (overlap_window_size - window_size) // 2
-    after = (num_windows + num_blocks - 1) * window_size - x.shape[axis] - before
-    x = F.pad(x, (0, 0) * (x.dim() - 1 - axis) + (before, after)).unflatten(axis, (-1, window_size))
-    parts = [x.narrow(axis, block, num_windows) for block in range(num_blocks)]
-    rest = overlap_window_size - (num_blocks - 1) * window_size
-    parts[-1] = parts[-1].narrow(axis + 1, 0, rest)
-    return torch.cat(parts, dim=axis + 1)
+
+def _cut(qkv_BHWC: Tensor, num_heads: int, how: Cut) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = (_in_heads(x, num_heads).flatten(4, 5) for x in how.views(qkv_BHWC))
+    return q, k, v
+
+
+class _Cut(torch.autograd.Function):
+    """torch's own gradient of windows takes many passes over the map, those of queries, keys and values one each."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv_BHWC: Tensor, num_heads: int, how: Cut) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.how, ctx.shape = how, qkv_BHWC.shape
+        return _cut(qkv_BHWC, num_heads, how)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_q: Tensor, grad_k: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:
+        how: Cut = ctx.how
+        C = ctx.shape[-1] // 3
+        grad_BHWC = grad_q.new_zeros(ctx.shape) if how.above or how.below else grad_q.new_empty(ctx.shape)
+        _put(how.with_queries(grad_BHWC)[..., :C], grad_q, how.window_size)
+        for x_BHWC, grad in zip(grad_BHWC[..., C:].chunk(2, dim=-1), (grad_k, grad_v), strict=True):
+            if how.overlap:
+                x_BHWC.copy_(_sum_of_windows(grad, x_BHWC.shape, how))
+            else:
+                _put(how.with_queries(x_BHWC), grad, how.window_size)
+        return grad_BHWC, None, None
+
+
+def _put(x_BHWC: Tensor, values_BhwKND: Tensor, window_size: int) -> None:
+    """Fill a map with windows, which do not overlap."""
+    num_heads = values_BhwKND.shape[3]
+    x_BhwKrcD = _in_heads(windows(x_BHWC, window_size, window_size), num_heads)
+    x_BhwKrcD.copy_(values_BhwKND.unflatten(4, (window_size, window_size)))
+
+
+def _sum_of_windows(values_BhwKMD: Tensor, shape: torch.Size, how: Cut) -> Tensor:
+    """A map of that shape in which overlapping windows of keys are added up."""
+    B, H, W, C = shape
+    size, overlap = how.overlap_window_size, how.overlap
+    x_BHWC = values_BhwKMD.new_zeros(B, H + 2 * overlap, W + 2 * overlap, C)
+    values = values_BhwKMD.unflatten(4, (size, size))
+    apart = -(-size // how.window_size)  # so many windows further they do not overlap
+    for row, column in product(range(min(apart, values.shape[1])), range(min(apart, values.shape[2]))):
+        part = values[:, row::apart, column::apart]
+        top, left = how.above + row * how.window_size, column * how.window_size
+        places = windows(x_BHWC[:, top:, left:], apart * how.window_size, size)[:, : part.shape[1]]
+        _in_heads(places, part.shape[3]).add_(part)
+    return x_BHWC[:, overlap : overlap + H, overlap : overlap + W]
+
+
+def _in_heads(x_BhwrcC: Tensor, num_heads: int) -> Tensor:
+    """Each head's channels by themselves, a view: (B, h, w, rows, columns, C) → (B, h, w, K, rows, columns, D)."""
+    return x_BhwrcC.unflatten(-1, (num_heads, -1)).permute(0, 1, 2, 5, 3, 4, 6)
+
+
+def _without(x: Tensor, first: int, last: int) -> Tensor:
+    """All but so many along the second axis; where all are left no view is made, whose gradient would be a copy."""
+    return x[:, first : x.shape[1] - last] if first or last else x
 
 
 def _coordinates(size: int) -> Tensor:
