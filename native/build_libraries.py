@@ -1,4 +1,4 @@
-"""Compiles the kernel with the C compiler of this machine while the wheel is built (a hook of hatchling).
+"""Compiles the kernels with the C compiler of this machine while the wheel is built (a hook of hatchling).
 
 One library for each kind of processor that the compiler knows; which to use is found out when the package is loaded, so
 that an installation which several machines share fits each of them.
@@ -37,7 +37,7 @@ class CustomBuildHook(BuildHookInterface):
         levels = LEVELS if platform.machine().lower() in ("x86_64", "amd64") else {"portable": []}
         for level, flags in levels.items():
             library = Path(self.built.name) / f"{level}.so"
-            command = [*_compiler(), *FLAGS, *flags, str(source / "attention.c"), str(source / "cpu.c"), "-lm"]
+            command = [*_compiler(), *FLAGS, *flags, *map(str, sorted(source.glob("*.c"))), "-lm"]
             made = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True)
             if made.returncode == 0:
                 build_data["force_include"][str(library)] = f"hat_sr_native/{level}.so"

@@ -1,5 +1,5 @@
-"""Window attention in C, for hat-sr on CPUs: `attend` computes what `hat_sr.model.attention.attend` does, in windows
-that may be views of a feature map, and without gradients.
+"""Window attention in C, for hat-sr on CPUs: `attend` computes what `hat_sr.model.attention` does, in windows that may be
+views of a feature map, and `gradient` its gradient.
 
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, C channels,
 D channels of a head (C = K·D).
@@ -16,16 +16,43 @@ LEVELS = ("portable", "avx2", "avx512", "avx512bf16")
 """Of processors, the best last: a library each, as far as the compiler could make it."""
 
 
+class _Windows(ctypes.Structure):
+    """What windows.h calls Windows."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("strides", ctypes.c_int64 * 3), ("tokens", ctypes.c_void_p))
+
+
 class _Attention(ctypes.Structure):
-    """What attention.c calls Attention."""
+    """What windows.h calls Attention."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "masks", "out", "prepared")),
+        *((name, _Windows) for name in ("q", "k", "v", "out")),
+        *((name, ctypes.c_void_p) for name in ("bias", "masks", "prepared", "sums")),
         *((name, ctypes.c_int64) for name in ("B", "h", "w", "K", "N", "M", "D")),
-        *((name, ctypes.c_int64 * 3) for name in ("q_strides", "k_strides", "v_strides", "out_strides")),
-        *((name, ctypes.c_void_p) for name in ("q_tokens", "k_tokens", "v_tokens", "out_tokens")),
         *((name, ctypes.c_int64 * 2) for name in ("bias_strides", "mask_strides")),
         *((name, ctypes.c_int32) for name in ("low", "low_bias", "low_masks")),
+    )
+
+
+class _Gradient(ctypes.Structure):
+    """What gradient.c calls Gradient."""
+
+    _fields_ = (
+        ("attention", _Attention),
+        *((name, _Windows) for name in ("out", "q", "k", "v")),
+        *((name, ctypes.c_void_p) for name in ("partial", "bias")),
+    )
+
+
+class _Norm(ctypes.Structure):
+    """What norm.c calls Norm."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "grad", "out", "weight", "bias", "stats", "partial")),
+        ("rows", ctypes.c_int64),
+        ("C", ctypes.c_int64),
+        ("eps", ctypes.c_float),
+        ("low", ctypes.c_int32),
     )
 
 
@@ -44,6 +71,7 @@ def attend(
     masks_3NM: Tensor | None = None,
     *,
     out: Tensor | None = None,
+    sums: Tensor | None = None,
     level: str | None = None,
 ) -> Tensor:
     """softmax(QKᵀ/√D + bias)·V within each window: of the shape and dtype of the queries.
@@ -51,15 +79,17 @@ def attend(
     Queries, keys and values are float32 or bfloat16, bias and masks either, all on the CPU. Tokens may have two axes,
     rows and columns of the window, instead of one. The masks are added for the last row of windows, the last column,
     and the corner. Sums are float32. `out` is where the result is put, a new tensor by default; its last axis is
-    contiguous. Runs on torch.get_num_threads() threads; the result does not depend on how many. `level` is one of
-    `levels()`, the best by default. Raises ValueError for anything else. There is no gradient.
+    contiguous. `sums` is where `gradient` finds what it needs: contiguous float32 (K, B, h, w, N). Runs on
+    torch.get_num_threads() threads; the result does not depend on how many. `level` is one of `levels()`, the best by
+    default. Raises ValueError for anything else. torch does not differentiate this.
     """
     if out is None:
         out = torch.empty(q_BhwNC.shape, dtype=q_BhwNC.dtype, device="cpu")
     a, kept = _described(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM, out)
-    if level is not None and level not in levels():
-        raise ValueError(f"level {level!r}: this processor and installation have {', '.join(levels())}")
-    library = _library(levels()[-1] if level is None else level)
+    if sums is not None:
+        _check_sums(sums, a)
+        a.sums = sums.data_ptr()
+    library = _library(_known(level))
     if out.numel() == 0:
         return out
     num_threads = min(torch.get_num_threads(), a.B * a.h * a.w * a.K)
@@ -71,8 +101,123 @@ def attend(
     return out
 
 
+def gradient(
+    grad_BhwNC: Tensor,
+    q_BhwNC: Tensor,
+    k_BhwMC: Tensor,
+    v_BhwMC: Tensor,
+    bias_KNM: Tensor,
+    masks_3NM: Tensor | None,
+    sums: Tensor,
+    *,
+    grad_q: Tensor,
+    grad_k: Tensor,
+    grad_v: Tensor,
+    level: str | None = None,
+) -> Tensor:
+    """The gradient of `attend` for that of its result: of the bias, (K, N, M) float32; the others are put into tensors.
+
+    `sums` is what `attend` filled, the rest as there. Windows of `grad_k` and `grad_v` must not share memory; the last
+    axis of each gradient is contiguous.
+    """
+    a, kept = _described(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM, grad_BhwNC)
+    _check_sums(sums, a)
+    a.sums = sums.data_ptr()
+    g = _Gradient(attention=a, out=a.out)
+    for name, x, like in (("q", grad_q, q_BhwNC), ("k", grad_k, k_BhwMC), ("v", grad_v, v_BhwMC)):
+        if x.shape != like.shape or x.dtype != like.dtype or x.stride(-1) != 1:
+            raise ValueError(
+                f"the gradient of {name} is {x.dtype} of {tuple(x.shape)} with strides {x.stride()}: {like.dtype} of "
+                f"{tuple(like.shape)} with its channels side by side is needed"
+            )
+        windows, tokens = _windows(x)
+        setattr(g, name, windows)
+        kept.append(tokens)
+    library = _library(_known(level))
+    bias = torch.zeros(bias_KNM.shape, dtype=torch.float32, device="cpu")
+    if grad_BhwNC.numel() == 0:
+        return bias
+    num_threads = min(torch.get_num_threads(), a.B * a.h * a.w * a.K)
+    prepared = _floats(library.hat_sr_prepared_size(ctypes.byref(a)))
+    partial = _floats(library.hat_sr_partial_size(ctypes.byref(a)))
+    scratch = _floats(num_threads, library.hat_sr_gradient_scratch_size(ctypes.byref(a)))
+    g.attention.prepared, g.partial, g.bias = prepared.data_ptr(), partial.data_ptr(), bias.data_ptr()
+    library.hat_sr_gradient(ctypes.byref(g), scratch.data_ptr(), num_threads)
+    del kept
+    return bias
+
+
+def layer_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, level: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Layer normalisation over the last axis: the result, like x, and each row's statistics for `layer_norm_gradient`.
+
+    x is float32 or bfloat16, weight and bias either, all on the CPU; `level` as in `attend`. Raises ValueError for
+    anything else. torch does not differentiate this.
+    """
+    g, x, kept = _norm(x, weight, bias)
+    out, stats = torch.empty_like(x), _floats(g.rows, 2)
+    g.eps, g.out, g.stats = eps, out.data_ptr(), stats.data_ptr()
+    if x.numel():
+        _library(_known(level)).hat_sr_norm(ctypes.byref(g), torch.get_num_threads())
+    del kept
+    return out, stats
+
+
+def layer_norm_gradient(
+    grad: Tensor, x: Tensor, weight: Tensor, stats: Tensor, *, level: str | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of `layer_norm` for that of its result: of x, like x, and of weight and bias, (C,) float32.
+
+    `stats` is what `layer_norm` returned, the rest as there.
+    """
+    g, x, kept = _norm(x, weight, weight)
+    if grad.shape != x.shape or grad.dtype != x.dtype or stats.shape != (g.rows, 2) or not stats.is_contiguous():
+        raise ValueError(
+            f"the gradient is {grad.dtype} of {tuple(grad.shape)}, the statistics are of {tuple(stats.shape)}: "
+            f"{x.dtype} of {tuple(x.shape)} and contiguous ({g.rows}, 2) are needed"
+        )
+    library = _library(_known(level))
+    grad, out = grad.contiguous(), torch.empty_like(x)
+    partial = torch.zeros(max(library.hat_sr_norm_partial_size(ctypes.byref(g)), 2 * g.C), device="cpu")
+    g.grad, g.out, g.stats, g.partial = (tensor.data_ptr() for tensor in (grad, out, stats, partial))
+    if x.numel():
+        library.hat_sr_norm_gradient(ctypes.byref(g), torch.get_num_threads())
+    del kept
+    return out, partial[: g.C], partial[g.C : 2 * g.C]
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[_Norm, Tensor, list[Tensor]]:
+    """The structure for C, x as it is read, and the tensors whose memory the structure points to."""
+    for name, tensor, shape in (("weight", weight, x.shape[-1:]), ("bias", bias, x.shape[-1:]), ("x", x, x.shape)):
+        if tensor.shape != shape or x.dim() == 0:
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}: {tuple(shape)} is needed")
+        if tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}: float32 or bfloat16 on the CPU is needed")
+    x, weight, bias = x.contiguous(), weight.float().contiguous(), bias.float().contiguous()
+    C = x.shape[-1]
+    g = _Norm(rows=x.numel() // max(C, 1), C=C, low=x.dtype == torch.bfloat16)
+    g.x, g.weight, g.bias = (tensor.data_ptr() for tensor in (x, weight, bias))
+    return g, x, [x, weight, bias]
+
+
+def _known(level: str | None) -> str:
+    if level is not None and level not in levels():
+        raise ValueError(f"level {level!r}: this processor and installation have {', '.join(levels())}")
+    return levels()[-1] if level is None else level
+
+
 def _floats(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def _check_sums(sums: Tensor, a: _Attention) -> None:
+    shape = (a.K, a.B, a.h, a.w, a.N)
+    if sums.shape != shape or sums.dtype != torch.float32 or not sums.is_contiguous() or sums.device.type != "cpu":
+        raise ValueError(
+            f"sums are {sums.dtype} of {tuple(sums.shape)} on {sums.device}: contiguous float32 of {shape} on the CPU "
+            "is needed"
+        )
 
 
 def _described(
@@ -108,17 +253,25 @@ def _described(
     # Rows of numbers side by side are what is read; other tensors are copied.
     q, k, v, bias = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, bias))
     a = _Attention(B=B, h=h, w=w, K=K, N=N, M=M, D=C // K)
-    a.q, a.k, a.v, a.bias, a.out = (x.data_ptr() for x in (q, k, v, bias, out))
-    a.q_strides, a.k_strides, a.v_strides, a.out_strides = (x.stride()[:3] for x in (q, k, v, out))
-    tokens = [_token_offsets(tuple(x.shape[3:-1]), x.stride()[3:-1], x.element_size()) for x in (q, k, v, out)]
-    a.q_tokens, a.k_tokens, a.v_tokens, a.out_tokens = (offsets.data_ptr() for offsets in tokens)
-    a.bias_strides = bias.stride()[:-1]
+    kept: list[Tensor | None] = [q, k, v, bias]
+    for name, x in (("q", q), ("k", k), ("v", v), ("out", out)):
+        windows, tokens = _windows(x)
+        setattr(a, name, windows)
+        kept.append(tokens)
+    a.bias, a.bias_strides = bias.data_ptr(), bias.stride()[:-1]
     a.low, a.low_bias = (x.dtype == torch.bfloat16 for x in (q, bias))
     if masks is not None:
         masks = masks if masks.stride(-1) == 1 else masks.contiguous()
         a.masks, a.mask_strides = masks.data_ptr(), masks.stride()[:-1]
         a.low_masks = masks.dtype == torch.bfloat16
-    return a, [q, k, v, bias, masks, *tokens]
+    return a, [*kept, masks]
+
+
+def _windows(x: Tensor) -> tuple[_Windows, Tensor]:
+    """The structure for C, and the tensor whose memory it points to beside that of x."""
+    tokens = _token_offsets(tuple(x.shape[3:-1]), x.stride()[3:-1], x.element_size())
+    strides = (ctypes.c_int64 * 3)(*x.stride()[:3])
+    return _Windows(data=x.data_ptr(), strides=strides, tokens=tokens.data_ptr()), tokens
 
 
 def _shape(name: str, x: Tensor) -> tuple[int, ...]:
@@ -144,9 +297,15 @@ def _path(level: str) -> Path:
 @lru_cache
 def _library(level: str) -> ctypes.CDLL:
     library = ctypes.CDLL(str(_path(level)))  # lets go of Python's lock while it works
-    sizes = library.hat_sr_prepared_size, library.hat_sr_scratch_size
-    for size in sizes:
-        size.argtypes, size.restype = (ctypes.POINTER(_Attention),), ctypes.c_int64
-    library.hat_sr_attend.argtypes = (ctypes.POINTER(_Attention), ctypes.c_void_p, ctypes.c_int)
-    library.hat_sr_attend.restype = None
+    for size in ("prepared_size", "scratch_size", "partial_size", "gradient_scratch_size"):
+        function = getattr(library, f"hat_sr_{size}")
+        function.argtypes, function.restype = (ctypes.POINTER(_Attention),), ctypes.c_int64
+    for name, structure in (("attend", _Attention), ("gradient", _Gradient)):
+        function = getattr(library, f"hat_sr_{name}")
+        function.argtypes, function.restype = (ctypes.POINTER(structure), ctypes.c_void_p, ctypes.c_int), None
+    for name in ("norm", "norm_gradient"):
+        function = getattr(library, f"hat_sr_{name}")
+        function.argtypes, function.restype = (ctypes.POINTER(_Norm), ctypes.c_int), None
+    library.hat_sr_norm_partial_size.argtypes = (ctypes.POINTER(_Norm),)
+    library.hat_sr_norm_partial_size.restype = ctypes.c_int64
     return library

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from hat_sr.model.attention import attend_in_map
 from hat_sr.model.config import HATConfig
 from hat_sr.model.linear import Linear
+from hat_sr.model.native import native_layer_norm
 from hat_sr.model.window import Cut
 
 
@@ -46,6 +47,9 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, C) → (…, C)."""
+        native = native_layer_norm(x, self.weight, self.bias, self.eps)
+        if native is not None:
+            return native
         if x.dtype == torch.bfloat16 and torch.is_grad_enabled() and self.weight.requires_grad:
             return torch.addcmul(self.bias, F.layer_norm(x, self.normalized_shape, eps=self.eps), self.weight)
         return super().forward(x)

@@ -4,6 +4,7 @@ Layout in names: B batch, H W, C channels, h w rows and columns of windows, r c 
 tokens of a query window, M of a key window, K heads, D channels of a head.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -37,6 +38,10 @@ class Cut:
     def with_queries(self, x_BHWC: Tensor) -> Tensor:
         """The rows that have queries."""
         return _without(x_BHWC, self.above, self.below)
+
+    def new_map(self, like: Tensor, shape: torch.Size) -> Tensor:
+        """A map of that shape: zeros, or anything where windows of queries and keys are all of it."""
+        return like.new_zeros(shape) if self.above or self.below else like.new_empty(shape)
 
     def views(self, qkv_BHWC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Windows of queries, keys and values, which lie side by side in the channels: (B, h, w, rows, columns, C).
@@ -92,38 +97,31 @@ class _Cut(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_q: Tensor, grad_k: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:
-        how: Cut = ctx.how
-        C = ctx.shape[-1] // 3
-        grad_BHWC = grad_q.new_zeros(ctx.shape) if how.above or how.below else grad_q.new_empty(ctx.shape)
-        _put(how.with_queries(grad_BHWC)[..., :C], grad_q, how.window_size)
-        for x_BHWC, grad in zip(grad_BHWC[..., C:].chunk(2, dim=-1), (grad_k, grad_v), strict=True):
-            if how.overlap:
-                x_BHWC.copy_(_sum_of_windows(grad, x_BHWC.shape, how))
-            else:
-                _put(how.with_queries(x_BHWC), grad, how.window_size)
+        grad_BHWC = ctx.how.new_map(grad_q, ctx.shape)
+        for x_BHWC, grad_BhwKMD in zip(grad_BHWC.chunk(3, dim=-1), (grad_q, grad_k, grad_v), strict=True):
+            size = math.isqrt(grad_BhwKMD.shape[4])
+            put_windows(x_BHWC, grad_BhwKMD.unflatten(4, (size, size)).permute(0, 1, 2, 4, 5, 3, 6), ctx.how)
         return grad_BHWC, None, None
 
 
-def _put(x_BHWC: Tensor, values_BhwKND: Tensor, window_size: int) -> None:
-    """Fill a map with windows, which do not overlap."""
-    num_heads = values_BhwKND.shape[3]
-    x_BhwKrcD = _in_heads(windows(x_BHWC, window_size, window_size), num_heads)
-    x_BhwKrcD.copy_(values_BhwKND.unflatten(4, (window_size, window_size)))
+def put_windows(x_BHWC: Tensor, values: Tensor, how: Cut) -> None:
+    """Set a map to what windows of queries or of keys add up to: (B, h, w, rows, columns, …), the rest is channels.
 
-
-def _sum_of_windows(values_BhwKMD: Tensor, shape: torch.Size, how: Cut) -> Tensor:
-    """A map of that shape in which overlapping windows of keys are added up."""
-    B, H, W, C = shape
-    size, overlap = how.overlap_window_size, how.overlap
-    x_BHWC = values_BhwKMD.new_zeros(B, H + 2 * overlap, W + 2 * overlap, C)
-    values = values_BhwKMD.unflatten(4, (size, size))
-    apart = -(-size // how.window_size)  # so many windows further they do not overlap
+    Where there are no windows the map stays.
+    """
+    step, size = how.window_size, values.shape[3]
+    if size == step:
+        windows(how.with_queries(x_BHWC), step, size).unflatten(-1, values.shape[5:]).copy_(values)
+        return
+    B, H, W, C = x_BHWC.shape
+    padded_BHWC = x_BHWC.new_zeros(B, H + 2 * how.overlap, W + 2 * how.overlap, C)
+    apart = -(-size // step)  # so many windows further they do not overlap
     for row, column in product(range(min(apart, values.shape[1])), range(min(apart, values.shape[2]))):
         part = values[:, row::apart, column::apart]
-        top, left = how.above + row * how.window_size, column * how.window_size
-        places = windows(x_BHWC[:, top:, left:], apart * how.window_size, size)[:, : part.shape[1]]
-        _in_heads(places, part.shape[3]).add_(part)
-    return x_BHWC[:, overlap : overlap + H, overlap : overlap + W]
+        places = windows(padded_BHWC[:, how.above + row * step :, column * step :], apart * step, size)
+        places[:, : part.shape[1]].unflatten(-1, part.shape[5:]).add_(part)
+    inner = slice(how.overlap, -how.overlap)
+    x_BHWC.copy_(padded_BHWC[:, inner, inner])
 
 
 def _in_heads(x_BhwrcC: Tensor, num_heads: int) -> Tensor:
