@@ -1,18 +1,20 @@
 """Attention with gradients against plain autograd, and against the fused form that runs without them."""
 
+import math
+
 import pytest
 import torch
 
 from hat_sr.model import attention
-from hat_sr.model.attention import attend
-from hat_sr.model.window import shift_masks
+from hat_sr.model.attention import attend, attend_in_map
+from hat_sr.model.window import Cut, shift_masks
 
 SIZE = 4
 
 
 def _inputs(*, rows=2, columns=3, num_heads=2, num_keys=16, batch=2):
     generator = torch.Generator().manual_seed(0)
-    shapes = [(batch, rows, columns, tokens, 4) for tokens in (SIZE**2, num_keys, num_keys)]
+    shapes = [(batch, rows, columns, num_heads, tokens, 4 // num_heads) for tokens in (SIZE**2, num_keys, num_keys)]
     shapes.append((num_heads, SIZE**2, num_keys))
     return [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
@@ -20,8 +22,6 @@ def _inputs(*, rows=2, columns=3, num_heads=2, num_keys=16, batch=2):
 def _written_out(q, k, v, bias, masks):
     """The equation, with one mask for each window, in operations that torch differentiates."""
     rows, columns = q.shape[1:3]
-    num_heads = len(bias)
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(3, 4) for x in (q, k, v))
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias
     if masks is not None:
         down, right, corner = masks
@@ -32,7 +32,25 @@ def _written_out(q, k, v, bias, masks):
             for c in range(columns)
         ]
         scores = scores + torch.stack(last).view(1, rows, columns, 1, *down.shape)
-    return (scores.softmax(-1) @ v).transpose(3, 4).flatten(4)
+    return scores.softmax(-1) @ v
+
+
+def _over_map(qkv, bias, masks, how):
+    """The same on a map, window by window, in operations that torch differentiates."""
+    H, W = qkv.shape[1:3]
+    overlap = (how.overlap_window_size - SIZE) // 2
+    q, k, v = qkv.chunk(3, dim=-1)
+    k, v = (torch.nn.functional.pad(x, (0, 0, *[overlap] * 4)) for x in (k, v))
+    tops, lefts = range(how.above, H - how.below, SIZE), range(0, W, SIZE)
+
+    def windows(x, size):
+        each = [[x[:, top : top + size, left : left + size].flatten(1, 2) for left in lefts] for top in tops]
+        x_BhwNC = torch.stack([torch.stack(row, 1) for row in each], 1)
+        return x_BhwNC.unflatten(-1, (len(bias), -1)).transpose(3, 4)
+
+    parts = windows(q, SIZE), windows(k, how.overlap_window_size), windows(v, how.overlap_window_size)
+    out_BhwrcC = _written_out(*parts, bias, masks).transpose(3, 4).flatten(4).unflatten(3, (SIZE, SIZE))
+    return torch.cat([torch.cat(row.unbind(1), dim=2) for row in out_BhwrcC.unbind(1)], dim=1)
 
 
 @pytest.mark.parametrize(("shifted", "num_keys"), [(False, 16), (False, 36), (True, 16)])  # OCAB shifts no windows
@@ -53,6 +71,31 @@ def test_values_and_gradients_are_those_of_the_equation(monkeypatch, shifted, nu
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
     with torch.no_grad():
         torch.testing.assert_close(attend(*inputs, masks), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shifted", "num_keys", "rows"),
+    [(False, 16, {}), (True, 16, {}), (False, 36, {}), (False, 100, {"above": 4, "below": 4})],
+    ids=["plain", "shifted", "overlapping", "some rows"],
+)
+@pytest.mark.parametrize("grid", [(1, 1), (1, 5), (3, 2)])
+def test_on_a_map_values_and_gradients_are_those_of_the_equation(shifted, num_keys, rows, grid):
+    how = Cut(window_size=SIZE, overlap_window_size=math.isqrt(num_keys), **rows)
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, grid[0] * SIZE + how.above + how.below, grid[1] * SIZE, 12), (2, SIZE**2, num_keys)
+    leaves = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    masks = shift_masks(SIZE, SIZE // 2).double() if shifted else None
+    out, expected = attend_in_map(*leaves, masks, how), _over_map(*leaves, masks, how)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    weight = torch.rand_like(out)
+    for found, wanted in zip(
+        torch.autograd.grad((out * weight).sum(), leaves),
+        torch.autograd.grad((expected * weight).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(attend_in_map(*leaves, masks, how), expected, rtol=0, atol=1e-12)
 
 
 def test_of_the_matrices_only_the_weights_are_kept_for_the_backward_pass():
@@ -79,8 +122,7 @@ def test_masked_weights_are_nothing_but_no_subnormal_numbers():
     """They are below float64's resolution beside 1; processors calculate with subnormal numbers many times slower."""
     q, k, _, bias = (x.detach().float() for x in _inputs(num_heads=1))
     portion = (slice(0, 4), slice(0, 3))
-    as_matrices = [x.unflatten(-1, (1, -1)).transpose(3, 4).contiguous() for x in (q, k)]
-    weights = attention._weights(*as_matrices, bias, shift_masks(SIZE, SIZE // 2), portion)
+    weights = attention._weights(q, k, bias, shift_masks(SIZE, SIZE // 2), portion)
     down, right, corner = shift_masks(SIZE, SIZE // 2) < 0
     masked = torch.zeros(2, 2, 3, *down.shape, dtype=torch.bool)  # images, rows and columns of windows
     masked[:, -1, :-1], masked[:, :-1, -1], masked[:, -1, -1] = down, right, corner

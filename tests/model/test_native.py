@@ -2,28 +2,70 @@
 
 import logging
 import sys
+from collections import Counter
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hat_sr.model import native as native_module
-from hat_sr.model.attention import attend
-from hat_sr.model.native import native_attention, without_native
-from hat_sr.model.window import partition, reverse, shift_masks
+from hat_sr.model.attention import attend, attend_in_map
+from hat_sr.model.native import native_attention, native_layer_norm, without_native
+from hat_sr.model.window import Cut, cut, joined, shift_masks
 from model.tiny import tiny_model
+
+KEPT = 7.0
+"""What the stand-in hands on from forward to backward."""
 
 
 class StandIn:
-    """In place of the module hat_sr_native: right, but for what is added to its result."""
+    """In place of the module hat_sr_native: right, but for what is added to `out`, `grad_q` and so on."""
 
-    def __init__(self, wrong_by=0.0):
+    def __init__(self, **wrong_by):
         self.wrong_by = wrong_by
-        self.calls = 0
+        self.calls = Counter()
 
-    def attend(self, q, k, v, bias, masks, *, out):
-        self.calls += 1
-        in_windows = [x if x.dim() == 5 else x.flatten(3, 4) for x in (q, k, v)]
-        out.copy_((attend(*in_windows, bias, masks) + self.wrong_by).view(out.shape))
+    def attend(self, q, k, v, bias, masks, *, out, sums):
+        self.calls["attend"] += 1
+        out.copy_(_attended(q, k, v, bias, masks) + self.wrong_by.get("out", 0))
+        if sums is not None:
+            sums.fill_(KEPT)
+
+    def gradient(self, grad, q, k, v, bias, masks, sums, **places):
+        self.calls["gradient"] += 1
+        assert sums.eq(KEPT).all()
+        *found, of_bias = _gradients(lambda *leaves: _attended(*leaves, masks), (q, k, v, bias), grad)
+        for (name, place), x in zip(places.items(), found, strict=True):
+            place.copy_(x + self.wrong_by.get(name, 0))
+        return of_bias.float() + self.wrong_by.get("grad_bias", 0)
+
+    def layer_norm(self, x, weight, bias, eps):
+        self.calls["layer_norm"] += 1
+        return _normed(x, weight, bias, eps) + self.wrong_by.get("norm", 0), torch.tensor(eps)
+
+    def layer_norm_gradient(self, grad, x, weight, statistics):
+        self.calls["layer_norm_gradient"] += 1
+        eps = statistics.item()
+        leaves = x, weight, torch.zeros_like(weight)
+        of_x, of_weight, of_bias = _gradients(lambda *leaves: _normed(*leaves, eps), leaves, grad)
+        return of_x, of_weight.float(), of_bias.float()
+
+
+def _attended(q, k, v, bias, masks):
+    """By torch: of windows whose tokens have one axis or two, and heads side by side."""
+    in_windows = [x if x.dim() == 5 else x.flatten(3, 4) for x in (q, k, v)]
+    out = attend(*(x.unflatten(-1, (len(bias), -1)).transpose(3, 4) for x in in_windows), bias, masks)
+    return out.transpose(3, 4).reshape(q.shape)
+
+
+def _normed(x, weight, bias, eps):
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def _gradients(function, tensors, grad):
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    with torch.enable_grad():
+        return torch.autograd.grad(function(*leaves), leaves, grad)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +91,7 @@ def used(package):
     """A stand-in that has been found right, and whose calls are counted from then on."""
     module = package(StandIn())
     assert native(*inputs()) is not None
-    module.calls = 0
+    module.calls.clear()
     return module
 
 
@@ -59,43 +101,99 @@ def inputs(dtype=torch.float32, **settings):
     return [qkv, bias, shift_masks(4, 2).to(dtype)]
 
 
-def native(qkv, bias, masks):
+PLAIN = Cut(window_size=4, overlap_window_size=4)
+
+
+def native(qkv, bias, masks, how=PLAIN):
     """The package's result, or None where torch has to do it."""
     function = native_attention(qkv, bias)
-    return None if function is None else function(qkv, bias, masks, window_size=4, overlap_window_size=4)
+    return None if function is None else function(qkv, bias, masks, how)
 
 
-def by_torch(qkv, bias, masks):
-    return reverse(attend(*partition(qkv, 4).chunk(3, dim=-1), bias, masks), 4)
+def by_torch(qkv, bias, masks, how=PLAIN):
+    return joined(attend(*cut(qkv, 2, how), bias, masks), 4)
+
+
+OF_A_NETWORK = {"attend": 3, "layer_norm": 8}
+"""How often the tiny network calls the package: two HABs and an OCAB, two norms in each, one before and one behind."""
 
 
 def test_a_network_uses_it(used):
     model, x = tiny_model(), torch.rand(1, 3, 8, 12)
     with torch.no_grad():
         found = model(x)
-        assert used.calls == 3  # two HABs, one OCAB
+        assert used.calls == OF_A_NETWORK
         with without_native():
             torch.testing.assert_close(found, model(x))
-    assert used.calls == 3
+    assert used.calls == OF_A_NETWORK
+
+
+def test_so_does_its_training(used):
+    model, x = tiny_model(drop_path_rate=0.0).train(), torch.rand(2, 3, 8, 12)
+
+    def gradients():
+        return torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
+
+    found = gradients()
+    assert used.calls == OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8}
+    with without_native():
+        for one, other in zip(found, gradients(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_its_result_is_taken(used, dtype):
     tensors = inputs(dtype)
-    used.wrong_by = 1.0
+    used.wrong_by["out"] = 1.0
     torch.testing.assert_close(native(*tensors), by_torch(*tensors) + 1.0)
     tensors[-1] = None
     assert native(*tensors).dtype == dtype
-    assert used.calls == 2
+    assert used.calls == {"attend": 2}
 
 
-def test_without_gradients_alone(used):
-    tensors = inputs(requires_grad=True)
-    assert native(*tensors) is None
-    with torch.no_grad():
-        assert native(*tensors) is not None
-    qkv, bias, masks = (x.detach() for x in tensors)
-    assert native(qkv, bias.requires_grad_(), masks) is None
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [{}, {"above": 4}, {"above": 4, "below": 8}], ids=str)
+@pytest.mark.parametrize("key_size", [4, 6, 10])
+def test_it_is_given_the_windows_of_the_map(used, dtype, rows, key_size):
+    how = Cut(window_size=4, overlap_window_size=key_size, **rows)
+    qkv, bias = torch.randn(2, 16, 12, 24, dtype=dtype), torch.randn(2, 16, key_size**2, dtype=dtype)
+    masks = shift_masks(4, 2).to(dtype) if key_size == 4 else None
+    found = attend_in_map(qkv, bias, masks, how)
+    assert used.calls == {"attend": 1}
+    torch.testing.assert_close(found, by_torch(qkv, bias, masks, how))
+    assert found.is_contiguous()
+
+    leaves, grad = (qkv.requires_grad_(), bias.requires_grad_()), torch.randn_like(found)
+    found = torch.autograd.grad(attend_in_map(*leaves, masks, how), leaves, grad)
+    assert used.calls == {"attend": 2, "gradient": 1}
+    for one, other in zip(found, torch.autograd.grad(by_torch(*leaves, masks, how), leaves, grad), strict=True):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one, other)
+
+
+def test_gradients_that_are_wanted_of_one_alone(used):
+    qkv, bias, masks = inputs()
+    for leaf in (qkv, bias):
+        leaf.requires_grad_()
+        (found,) = torch.autograd.grad(native(qkv, bias, masks).sum(), leaf)
+        torch.testing.assert_close(found, torch.autograd.grad(by_torch(qkv, bias, masks).sum(), leaf)[0])
+        leaf.requires_grad_(False)
+    assert used.calls == {"attend": 2, "gradient": 2}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_its_layer_norm_is_taken(used, dtype):
+    tensors = [torch.randn(shape, dtype=dtype) for shape in ((2, 3, 4, 6), (6,), (6,))]
+    torch.testing.assert_close(native_layer_norm(*tensors, 1e-3), _normed(*tensors, 1e-3))
+    leaves, grad = [x.requires_grad_() for x in tensors], torch.randn(2, 3, 4, 6, dtype=dtype)
+    found = torch.autograd.grad(native_layer_norm(*leaves, 1e-3), leaves, grad)
+    assert used.calls == {"layer_norm": 2, "layer_norm_gradient": 1}
+    for one, other in zip(found, torch.autograd.grad(_normed(*leaves, 1e-3), leaves, grad), strict=True):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one, other)
+    assert native_layer_norm(*(x.double() for x in tensors), 1e-3) is None
+    with without_native():
+        assert native_layer_norm(*tensors, 1e-3) is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +210,7 @@ def test_without_gradients_alone(used):
 )
 def test_what_it_does_not_do(used, change):
     assert native(*change(inputs())) is None
-    assert used.calls == 0
+    assert not used.calls
 
 
 def test_not_while_a_network_is_traced(used):
@@ -120,7 +218,7 @@ def test_not_while_a_network_is_traced(used):
     with torch.no_grad():
         torch.export.export(model, (x,), strict=False)
         torch.export.export(model, (x,), strict=True)
-        assert used.calls == 0
+        assert not used.calls
         model(x)
     assert used.calls
 
@@ -130,9 +228,9 @@ def test_not_while_it_is_traced_the_old_way(used):
     model, x = tiny_model(), torch.rand(1, 3, 8, 8)
     with torch.no_grad():
         traced = torch.jit.trace(model, x, check_trace=False)
-        assert used.calls == 0
+        assert not used.calls
         torch.testing.assert_close(traced(x), model(x))
-    assert used.calls == 3
+    assert used.calls == OF_A_NETWORK
 
 
 def test_without_the_package_nothing_is_said(package, caplog):
@@ -142,7 +240,7 @@ def test_without_the_package_nothing_is_said(package, caplog):
 
 
 class Broken(StandIn):
-    def attend(self, *tensors, out):
+    def attend(self, *tensors, out, sums):
         raise OSError("no such library")
 
 
@@ -153,17 +251,22 @@ class Old:
         return q
 
 
-class Cut:
+class Empty:
     """Without its function."""
 
 
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (StandIn(wrong_by=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(wrong_by=float("nan")), "is wrong by nan"),
+        (StandIn(out=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(out=float("nan")), "is wrong by nan"),
+        (StandIn(grad_q=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(grad_k=-0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(grad_v=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(grad_bias=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(grad_bias=float("nan")), "is wrong by nan"),
         (Broken(), "no such library"),
-        (Cut(), "no attribute 'attend'"),
+        (Empty(), "no attribute 'attend'"),
         (Old(), "unexpected keyword argument 'out'"),
     ],
 )

@@ -48,15 +48,21 @@ class Cut:
 
         Only what has to be padded is copied.
         """
-        C, size = qkv_BHWC.shape[-1] // 3, self.window_size
-        kv_BHWC = qkv_BHWC[..., C:]
+        C = qkv_BHWC.shape[-1] // 3
+        q_BHWC, kv_BHWC = qkv_BHWC.split((C, 2 * C), dim=-1)
         if self.overlap:
             kv_BHWC = F.pad(kv_BHWC, (0, 0, *[self.overlap] * 4))
-        k, v = (
-            _without(windows(x_BHWC, size, self.overlap_window_size), self.above // size, self.below // size)
-            for x_BHWC in kv_BHWC.chunk(2, dim=-1)
-        )
-        return windows(self.with_queries(qkv_BHWC)[..., :C], size, size), k, v
+        k_BHWC, v_BHWC = kv_BHWC.chunk(2, dim=-1)
+        return self.query_windows(q_BHWC), self.key_windows(k_BHWC), self.key_windows(v_BHWC)
+
+    def query_windows(self, x_BHWC: Tensor) -> Tensor:
+        """Those of queries, a view: (B, h, w, rows, columns, C)."""
+        return windows(self.with_queries(x_BHWC), self.window_size, self.window_size)
+
+    def key_windows(self, x_BHWC: Tensor) -> Tensor:
+        """Those of keys or values, a view of a map that has `overlap` more pixels on each side, alike."""
+        x_BhwrcC = windows(x_BHWC, self.window_size, self.overlap_window_size)
+        return _without(x_BhwrcC, self.above // self.window_size, self.below // self.window_size)
 
 
 def windows(x_BHWC: Tensor, step: int, size: int) -> Tensor:
@@ -77,12 +83,12 @@ def cut(qkv_BHWC: Tensor, num_heads: int, how: Cut) -> tuple[Tensor, Tensor, Ten
 
 def joined(x_BhwKND: Tensor, window_size: int) -> Tensor:
     """The map of windows: (B, h, w, K, N, D) → (B, H, W, C), C = K·D."""
-    x = x_BhwKND.unflatten(4, (window_size, window_size)).permute(0, 1, 4, 2, 5, 3, 6)
+    x: Tensor = x_BhwKND.unflatten(4, (window_size, window_size)).permute(0, 1, 4, 2, 5, 3, 6)
     return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
 
 def _cut(qkv_BHWC: Tensor, num_heads: int, how: Cut) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = (_in_heads(x, num_heads).flatten(4, 5) for x in how.views(qkv_BHWC))
+    q, k, v = (_in_heads(x, num_heads).flatten(4, 5).contiguous() for x in how.views(qkv_BHWC))
     return q, k, v
 
 
@@ -109,24 +115,24 @@ def put_windows(x_BHWC: Tensor, values: Tensor, how: Cut) -> None:
 
     Where there are no windows the map stays.
     """
-    step, size = how.window_size, values.shape[3]
-    if size == step:
-        windows(how.with_queries(x_BHWC), step, size).unflatten(-1, values.shape[5:]).copy_(values)
+    size = values.shape[3]
+    if size == how.window_size:
+        how.query_windows(x_BHWC).unflatten(-1, values.shape[5:]).copy_(values)
         return
     B, H, W, C = x_BHWC.shape
     padded_BHWC = x_BHWC.new_zeros(B, H + 2 * how.overlap, W + 2 * how.overlap, C)
-    apart = -(-size // step)  # so many windows further they do not overlap
-    for row, column in product(range(min(apart, values.shape[1])), range(min(apart, values.shape[2]))):
-        part = values[:, row::apart, column::apart]
-        places = windows(padded_BHWC[:, how.above + row * step :, column * step :], apart * step, size)
-        places[:, : part.shape[1]].unflatten(-1, part.shape[5:]).add_(part)
+    places = how.key_windows(padded_BHWC).unflatten(-1, values.shape[5:])
+    apart = -(-size // how.window_size)  # so many windows further they do not overlap
+    for row, column in product(range(apart), repeat=2):
+        places[:, row::apart, column::apart].add_(values[:, row::apart, column::apart])
     inner = slice(how.overlap, -how.overlap)
     x_BHWC.copy_(padded_BHWC[:, inner, inner])
 
 
 def _in_heads(x_BhwrcC: Tensor, num_heads: int) -> Tensor:
     """Each head's channels by themselves, a view: (B, h, w, rows, columns, C) → (B, h, w, K, rows, columns, D)."""
-    return x_BhwrcC.unflatten(-1, (num_heads, -1)).permute(0, 1, 2, 5, 3, 4, 6)
+    x_BhwrcKD: Tensor = x_BhwrcC.unflatten(-1, (num_heads, -1))
+    return x_BhwrcKD.permute(0, 1, 2, 5, 3, 4, 6)
 
 
 def _without(x: Tensor, first: int, last: int) -> Tensor:
