@@ -101,7 +101,7 @@ def measure(case: Case, variant: Variant, weights: Path, *, steps: int, threads:
     hr = torch.rand(*shape[:2], *(case.config.upscale * side for side in shape[2:]), generator=generator)
     recipe = _recipe(case, variant, weights)
     if variant.network == "ours":
-        keep_freed_memory()  # as `hat-sr` does
+        keep_freed_memory(everything=True)  # as `hat-sr train` does
         state = start_state(recipe, Processes(device=torch.device("cpu")))
         step: Step = partial(train_step, state, Batch(lr=lr, hr=hr, names=(), skipped=()))
     else:

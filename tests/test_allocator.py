@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from cli.running import run
+
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc")
 
 
@@ -17,19 +19,42 @@ def _told(code, **environment):
     return subprocess.run(command, check=True, env=kept | environment, stdout=subprocess.PIPE, text=True).stdout
 
 
-@glibc
-def test_freed_memory_is_used_again():
-    faults = _told("""
+def _faults(asked, *, pieces):
+    """How often the system gave a page of memory when 24 MiB were taken so many times, as they had been before."""
+    return int(
+        _told(f"""
 import resource
-assert keep_freed_memory()
+assert {asked}
 def fill():
-    pieces = [bytearray(24 * 2**20) for _ in range(2)]
+    pieces = [bytearray(24 * 2**20) for _ in range({pieces})]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 fill()
 first = fill()
 print(fill() - first)
 """)
-    assert int(faults) < 2000  # of 2 · 6144 pages
+    )
+
+
+@glibc
+def test_freed_memory_is_used_again():
+    assert _faults("keep_freed_memory()", pieces=2) < 2000  # of 2 · 6144 pages
+
+
+@glibc
+def test_all_of_it_if_asked():
+    assert _faults("keep_freed_memory(everything=True)", pieces=20) < 2000  # of 20 · 6144
+    assert _faults("keep_freed_memory() and keep_freed_memory(everything=True)", pieces=20) < 2000
+    assert _faults("keep_freed_memory(everything=True) and keep_freed_memory()", pieces=20) > 100_000  # but for 64 MiB
+
+
+@pytest.mark.parametrize(
+    "words", [("train", "none.toml"), ("experiment", "none.toml", "--data", "none", "--benchmarks", "none")]
+)
+def test_commands_that_train_ask_for_it(monkeypatch, words):
+    asked = []
+    monkeypatch.setattr(f"hat_sr.cli.{words[0]}.keep_freed_memory", lambda **settings: asked.append(settings))
+    assert run(monkeypatch, *words) == 2  # there is no such file
+    assert asked == [{"everything": True}]
 
 
 @glibc

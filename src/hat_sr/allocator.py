@@ -6,13 +6,15 @@ import os
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
-_KEPT_BYTES = 64 * 2**20
+_KEPT_BYTES, _EVERYTHING = 64 * 2**20, -1
 _LARGEST_BYTES = 32 * 2**20
 """glibc refuses more."""
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(*, everything: bool = False) -> bool:
     """Make glibc keep up to 64 MiB that are free, and take pieces up to 32 MiB from it; False where that is not so.
+
+    everything: keep it all, as training should, each step of which takes the same hundreds of MiB and frees them.
 
     It otherwise gives the maps of each layer back, and the system clears those of the next: a tenth of a network's
     time. For whoever owns the process, before the first network runs: a library leaves this alone. So does this where
@@ -26,4 +28,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library, another system
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES) and mallopt(_TRIM_THRESHOLD, _KEPT_BYTES))
+    kept = _EVERYTHING if everything else _KEPT_BYTES
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES) and mallopt(_TRIM_THRESHOLD, kept))

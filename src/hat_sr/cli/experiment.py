@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from hat_sr.allocator import keep_freed_memory
 from hat_sr.cli.entrants import parse_names
 from hat_sr.errors import require
 from hat_sr.experiment.config import load_experiment
@@ -54,6 +55,7 @@ def experiment(
         Say what would be trained on what and for how long, and train nothing.
     """
     logging.getLogger("hat_sr").setLevel(logging.INFO)
+    keep_freed_memory(everything=True)
     own = ("--data.root", str(data), "--log.validation-folder", str(benchmarks / "Set5"))
     settings = load_experiment(name, (*own, *overrides), scale_up=scale_up)
     folder = output or Path("runs") / (settings.name + ("-scale-up" if scale_up else ""))

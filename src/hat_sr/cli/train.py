@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 from cyclopts import Parameter
 
+from hat_sr.allocator import keep_freed_memory
 from hat_sr.train.describe import describe
 from hat_sr.train.loop import train as run_training
 from hat_sr.train.recipe import load_recipe
@@ -37,6 +38,7 @@ def train(
         Build everything, say what would be trained on what and for how long, and train nothing.
     """
     logging.getLogger("hat_sr").setLevel(logging.INFO)
+    keep_freed_memory(everything=True)
     settings = load_recipe(recipe, overrides)
     folder = output or Path("runs") / recipe.stem
     if dry_run:
