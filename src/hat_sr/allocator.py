@@ -14,11 +14,11 @@ _LARGEST_BYTES = 32 * 2**20
 def keep_freed_memory(*, everything: bool = False) -> bool:
     """Make glibc keep up to 64 MiB that are free, and take pieces up to 32 MiB from it; False where that is not so.
 
-    everything: keep it all, as training should, each step of which takes the same hundreds of MiB and frees them.
-
     It otherwise gives the maps of each layer back, and the system clears those of the next: a tenth of a network's
     time. For whoever owns the process, before the first network runs: a library leaves this alone. So does this where
     the environment says how (variables such as MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES).
+
+    everything: keep all that is free, as training should, each step of which takes the same hundreds of MiB.
     """
     if any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ):
         return False

@@ -41,7 +41,7 @@ class StandIn:
 
     def layer_norm(self, x, weight, bias, eps):
         self.calls["layer_norm"] += 1
-        return _normed(x, weight, bias, eps) + self.wrong_by.get("norm", 0), torch.tensor(eps)
+        return _normed(x, weight, bias, eps), torch.tensor(eps)
 
     def layer_norm_gradient(self, grad, x, weight, statistics):
         self.calls["layer_norm_gradient"] += 1

@@ -60,7 +60,7 @@ class Cut:
         return windows(self.with_queries(x_BHWC), self.window_size, self.window_size)
 
     def key_windows(self, x_BHWC: Tensor) -> Tensor:
-        """Those of keys or values, a view of a map that has `overlap` more pixels on each side, alike."""
+        """Those of keys or values, a view of a map with `overlap` more pixels on each side."""
         x_BhwrcC = windows(x_BHWC, self.window_size, self.overlap_window_size)
         return _without(x_BhwrcC, self.above // self.window_size, self.below // self.window_size)
 
