@@ -1,4 +1,7 @@
-"""The whole network with the kernel equals that without it."""
+"""The whole network with the kernels equals that without them."""
+
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,10 +14,22 @@ from hat_sr.model.native import without_native
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often the kernel has worked."""
-    attend, done = native._checked(), []
-    assert attend is not None
-    monkeypatch.setattr(native, "_checked", lambda: lambda *tensors, out: done.append(1) or attend(*tensors, out=out))
+    """How often the kernels have been called, by their names."""
+    package = native._checked()
+    assert package is not None
+    done = Counter()
+
+    def counted(name):
+        function = getattr(package, name)
+
+        def call(*arguments, **settings):
+            done[name] += 1
+            return function(*arguments, **settings)
+
+        return call
+
+    names = "attend", "gradient", "layer_norm", "layer_norm_gradient", "gelu_gradient"
+    monkeypatch.setattr(native, "_checked", lambda: SimpleNamespace(**{name: counted(name) for name in names}))
     return done
 
 
@@ -35,11 +50,11 @@ def test_forward_and_bands(calls, window_size, grid):
     x = torch.rand(2, 3, *(side * window_size for side in grid))
     with without_native():
         wanted = model(x)
-    assert calls == []
+    assert not calls
     torch.testing.assert_close(model(x), wanted, rtol=0, atol=1e-5)
-    assert len(calls) == 7  # five HABs and two OCABs
+    assert calls["attend"] == 7  # five HABs and two OCABs
     torch.testing.assert_close(forward_in_bands(model, x, num_rows=window_size), wanted, rtol=0, atol=1e-5)
-    assert len(calls) == 7 + 7 * grid[0]
+    assert calls["attend"] == 7 + 7 * grid[0]
 
 
 @torch.no_grad()
@@ -60,7 +75,24 @@ def test_an_image(calls):
     assert calls
 
 
-def test_a_training_step_is_without_it(calls):
-    model = network(window_size=4).train()
-    model(torch.rand(1, 3, 8, 8)).sum().backward()
-    assert calls == []
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+@pytest.mark.parametrize("window_size", [4, 8])
+def test_gradients_of_a_training_step(calls, dtype, tolerance, window_size):
+    model = network(window_size=window_size, drop_path_rate=0.0).train().cast_body(dtype)
+    x, target = torch.rand(2, 3, 16, 24), torch.rand(2, 3, 32, 48)
+
+    def gradients():
+        loss = (model(x) - target).square().mean()
+        return torch.autograd.grad(loss, list(model.parameters()))
+
+    found = gradients()
+    # two norms in each of five HABs and two OCABs, one before and one behind; GELU in seven MLPs and five CABs
+    norms, gelus = 2 * 7 + 2, 7 + 5
+    counts = {"attend": 7, "gradient": 7, "layer_norm": norms, "layer_norm_gradient": norms, "gelu_gradient": gelus}
+    assert calls == counts
+    with without_native():
+        wanted = gradients()
+    assert calls == counts
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == other.dtype
+        assert (one - other).float().norm() <= tolerance * other.float().norm()

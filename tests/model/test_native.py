@@ -1,4 +1,4 @@
-"""When the optional native attention is used, with a stand-in for the package, and when it is not."""
+"""When the optional native package is used, with a stand-in for the package, and when it is not."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from hat_sr.model import native as native_module
 from hat_sr.model.attention import attend, attend_in_map
-from hat_sr.model.native import native_attention, native_layer_norm, without_native
+from hat_sr.model.native import native_attention, native_gelu, native_layer_norm, without_native
 from hat_sr.model.window import Cut, cut, joined, shift_masks
 from model.tiny import tiny_model
 
@@ -41,14 +41,18 @@ class StandIn:
 
     def layer_norm(self, x, weight, bias, eps):
         self.calls["layer_norm"] += 1
-        return _normed(x, weight, bias, eps), torch.tensor(eps)
+        return _normed(x, weight, bias, eps) + self.wrong_by.get("normed", 0), torch.tensor(eps)
 
     def layer_norm_gradient(self, grad, x, weight, statistics):
         self.calls["layer_norm_gradient"] += 1
         eps = statistics.item()
         leaves = x, weight, torch.zeros_like(weight)
         of_x, of_weight, of_bias = _gradients(lambda *leaves: _normed(*leaves, eps), leaves, grad)
-        return of_x, of_weight.float(), of_bias.float()
+        return of_x, of_weight.float() + self.wrong_by.get("grad_weight", 0), of_bias.float()
+
+    def gelu_gradient(self, grad, x):
+        self.calls["gelu_gradient"] += 1
+        return _gradients(F.gelu, [x], grad)[0] + self.wrong_by.get("of_gelu", 0)
 
 
 def _attended(q, k, v, bias, masks):
@@ -135,7 +139,8 @@ def test_so_does_its_training(used):
         return torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
 
     found = gradients()
-    assert used.calls == OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8}
+    # GELU is in three MLPs and two CABs.
+    assert used.calls == OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8, "gelu_gradient": 5}
     with without_native():
         for one, other in zip(found, gradients(), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
@@ -194,6 +199,20 @@ def test_its_layer_norm_is_taken(used, dtype):
     assert native_layer_norm(*(x.double() for x in tensors), 1e-3) is None
     with without_native():
         assert native_layer_norm(*tensors, 1e-3) is None
+
+
+def test_its_gradient_of_gelu_is_taken(used):
+    x = torch.randn(2, 3, 4, 6)
+    assert native_gelu(x) is None
+    out = native_gelu(x.requires_grad_())
+    torch.testing.assert_close(out, F.gelu(x))
+    used.wrong_by["of_gelu"] = 1.0
+    (found,), (wanted,) = torch.autograd.grad(out.sum(), x), torch.autograd.grad(F.gelu(x).sum(), x)
+    torch.testing.assert_close(found, wanted + 1.0)
+    assert used.calls == {"gelu_gradient": 1}
+    assert native_gelu(x.double()) is None
+    with torch.no_grad():
+        assert native_gelu(x) is None
 
 
 @pytest.mark.parametrize(
@@ -265,6 +284,9 @@ class Empty:
         (StandIn(grad_v=0.05), "is wrong by 0.05 in torch.float32"),
         (StandIn(grad_bias=0.05), "is wrong by 0.05 in torch.float32"),
         (StandIn(grad_bias=float("nan")), "is wrong by nan"),
+        (StandIn(normed=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(grad_weight=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(of_gelu=0.05), "is wrong by 0.05 in torch.float32"),
         (Broken(), "no such library"),
         (Empty(), "no attribute 'attend'"),
         (Old(), "unexpected keyword argument 'out'"),

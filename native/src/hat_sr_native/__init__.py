@@ -1,5 +1,5 @@
-"""Window attention in C, for hat-sr on CPUs: `attend` computes what `hat_sr.model.attention` does, in windows that may be
-views of a feature map, and `gradient` its gradient.
+"""What torch is slow at in HAT on CPUs, in C: `attend`, attention in windows that may be views of a feature map, and
+its `gradient`; `layer_norm` and `layer_norm_gradient`; `gelu_gradient`.
 
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, C channels,
 D channels of a head (C = K·D).
@@ -52,6 +52,16 @@ class _Norm(ctypes.Structure):
         ("rows", ctypes.c_int64),
         ("C", ctypes.c_int64),
         ("eps", ctypes.c_float),
+        ("low", ctypes.c_int32),
+    )
+
+
+class _Gelu(ctypes.Structure):
+    """What gelu.c calls Gelu."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "grad", "out")),
+        ("count", ctypes.c_int64),
         ("low", ctypes.c_int32),
     )
 
@@ -187,6 +197,25 @@ def layer_norm_gradient(
     return out, partial[: g.C], partial[g.C : 2 * g.C]
 
 
+def gelu_gradient(grad: Tensor, x: Tensor, *, level: str | None = None) -> Tensor:
+    """The gradient of x, of its shape and dtype, for that of torch.nn.functional.gelu(x).
+
+    Both are float32 or bfloat16 on the CPU; `level` as in `attend`. Raises ValueError for anything else.
+    """
+    if grad.shape != x.shape or grad.dtype != x.dtype:
+        raise ValueError(
+            f"the gradient is {grad.dtype} of {tuple(grad.shape)}: {x.dtype} of {tuple(x.shape)} is needed"
+        )
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"x is {x.dtype} on {x.device}: float32 or bfloat16 on the CPU is needed")
+    if not x.stride() == grad.stride() == torch.empty_like(x).stride():  # in whatever order, but dense and the same
+        x, grad = x.contiguous(), grad.contiguous()
+    out = torch.empty_like(x)
+    g = _Gelu(x=x.data_ptr(), grad=grad.data_ptr(), out=out.data_ptr(), count=x.numel(), low=x.dtype == torch.bfloat16)
+    _library(_known(level)).hat_sr_gelu_gradient(ctypes.byref(g), torch.get_num_threads())
+    return out
+
+
 def _norm(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[_Norm, Tensor, list[Tensor]]:
     """The structure for C, x as it is read, and the tensors whose memory the structure points to."""
     for name, tensor, shape in (("weight", weight, x.shape[-1:]), ("bias", bias, x.shape[-1:]), ("x", x, x.shape)):
@@ -303,9 +332,9 @@ def _library(level: str) -> ctypes.CDLL:
     for name, structure in (("attend", _Attention), ("gradient", _Gradient)):
         function = getattr(library, f"hat_sr_{name}")
         function.argtypes, function.restype = (ctypes.POINTER(structure), ctypes.c_void_p, ctypes.c_int), None
-    for name in ("norm", "norm_gradient"):
+    for name, structure in (("norm", _Norm), ("norm_gradient", _Norm), ("gelu_gradient", _Gelu)):
         function = getattr(library, f"hat_sr_{name}")
-        function.argtypes, function.restype = (ctypes.POINTER(_Norm), ctypes.c_int), None
+        function.argtypes, function.restype = (ctypes.POINTER(structure), ctypes.c_int), None
     library.hat_sr_norm_partial_size.argtypes = (ctypes.POINTER(_Norm),)
     library.hat_sr_norm_partial_size.restype = ctypes.c_int64
     return library

@@ -21,22 +21,6 @@ typedef struct { /* as in __init__.py */
     int32_t low; /* whether x, grad and out are bfloat16 instead of float32 */
 } Norm;
 
-INLINE vector load_numbers(int kind, const char *x, int64_t d, int64_t C) {
-    vector out;
-    if (kind == FLOATS)
-        WHOLE_OR_REST(out = load_words(x + 4 * d, count), C - d);
-    else
-        WHOLE_OR_REST(out = (vector)(load_halves(x + 2 * d, count) << 16), C - d);
-    return out;
-}
-
-INLINE void store_numbers(int kind, char *x, vector a, int64_t d, int64_t C) {
-    if (kind == FLOATS)
-        WHOLE_OR_REST(store_words(x + 4 * d, a, count), C - d);
-    else
-        WHOLE_OR_REST(store_halves(x + 2 * d, a, count), C - d);
-}
-
 INLINE float total(vector x) {
 #if LANES == 16
     return _mm512_reduce_add_ps((__m512)x);

@@ -118,6 +118,23 @@ INLINE void store_halves(char *x, vector a, int64_t count) {
             call;                                                                                              \
     } while (0)
 
+/* Numbers as they are in torch's memory, of which `kind` says whether they are bfloat16: those from d on, of C */
+INLINE vector load_numbers(int kind, const char *x, int64_t d, int64_t C) {
+    vector out;
+    if (kind == FLOATS)
+        WHOLE_OR_REST(out = load_words(x + 4 * d, count), C - d);
+    else
+        WHOLE_OR_REST(out = (vector)(load_halves(x + 2 * d, count) << 16), C - d);
+    return out;
+}
+
+INLINE void store_numbers(int kind, char *x, vector a, int64_t d, int64_t C) {
+    if (kind == FLOATS)
+        WHOLE_OR_REST(store_words(x + 4 * d, a, count), C - d);
+    else
+        WHOLE_OR_REST(store_halves(x + 2 * d, a, count), C - d);
+}
+
 /* ---- arithmetic ---- */
 
 /* The larger one; b where one is not a number */
@@ -151,11 +168,7 @@ INLINE vector exponential(vector x, vector most) {
 /* sum + a * b, with one word b for all lanes */
 INLINE vector multiplied(int kind, vector sum, vector a, const float *b) {
 #if defined(__AVX512BF16__)
-    if (kind == PAIRS) {
-        int32_t pair;
-        memcpy(&pair, b, sizeof pair);
-        return (vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)_mm512_set1_epi32(pair));
-    }
+    if (kind == PAIRS) return (vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)_mm512_set1_ps(*b));
 #endif
     (void)kind;
     return sum + a * *b;

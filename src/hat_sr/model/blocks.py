@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from hat_sr.model.attention import attend_in_map
 from hat_sr.model.config import HATConfig
 from hat_sr.model.linear import Linear
-from hat_sr.model.native import native_layer_norm
+from hat_sr.model.native import native_gelu, native_layer_norm
 from hat_sr.model.window import Cut
 
 
@@ -55,17 +55,27 @@ class LayerNorm(nn.LayerNorm):
         return super().forward(x)
 
 
+class GELU(nn.GELU):
+    """GELU (exact, by erf)."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the base class's name)
+        """Any shape."""
+        native = native_gelu(input)
+        return super().forward(input) if native is None else native
+
+
 class MLP(nn.Module):
-    """Two linear layers with GELU (exact, by erf) between them, over the last axis."""
+    """Two linear layers with GELU between them, over the last axis."""
 
     def __init__(self, channels: int, hidden_channels: int) -> None:
         super().__init__()
         self.fc1 = Linear(channels, hidden_channels)
+        self.act = GELU()
         self.fc2 = Linear(hidden_channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, C) → (…, C)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(self.act(self.fc1(x)))
         return out
 
 
@@ -103,7 +113,7 @@ class CAB(nn.Module):
     def __init__(self, config: HATConfig) -> None:
         super().__init__()
         channels, inner = config.embed_dim, config.embed_dim // config.compress_ratio
-        self.cab = nn.Sequential(conv3x3(channels, inner), nn.GELU(), conv3x3(inner, channels))
+        self.cab = nn.Sequential(conv3x3(channels, inner), GELU(), conv3x3(inner, channels))
         if config.use_channel_attention:
             self.cab.append(ChannelAttention(channels, config.squeeze_factor))
 
@@ -210,9 +220,7 @@ class OCAB(nn.Module):
 
         Both are multiples of window_size. (B, H, W, C) → (B, H − above − below, W, C).
         """
-        how = Cut(
-            window_size=self.window_size, overlap_window_size=self.overlap_window_size, above=above, below=below
-        )
+        how = Cut(window_size=self.window_size, overlap_window_size=self.overlap_window_size, above=above, below=below)
         bias_KNM = position_bias(self.relative_position_bias_table, index_NM)
         attended = self.proj(attend_in_map(self.qkv(self.norm1(x_BHWC)), bias_KNM, None, how))
         x = how.with_queries(x_BHWC) + attended

@@ -1,7 +1,8 @@
-"""The optional package hat-sr-native: window attention in C, for CPUs and where no gradient is wanted.
+"""The optional package hat-sr-native: window attention, layer norms and the gradient of GELU in C, for CPUs.
 
 It is used if it is installed; torch does the same without it.
-Layout in names: B batch, h w rows and columns of windows, N query and M key tokens of a window, C channels, K heads.
+Layout in names: B batch, H W, C channels, h w rows and columns of windows, N query and M key tokens of a window, K
+heads.
 """
 
 import logging
@@ -9,49 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hat_sr.model.native_package import Package, largest_error
 from hat_sr.model.tracing import is_traced
 from hat_sr.model.window import Cut, put_windows, windows
 
 logger = logging.getLogger(__name__)
-
-
-class Package(Protocol):
-    """What is used of hat_sr_native; its docstrings say more."""
-
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, masks: Tensor | None, *, out: Tensor, sums: Tensor | None
-    ) -> Tensor:
-        """The result, put into `out`; and into `sums` what `gradient` needs."""
-
-    def gradient(
-        self,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor,
-        masks: Tensor | None,
-        sums: Tensor,
-        *,
-        grad_q: Tensor,
-        grad_k: Tensor,
-        grad_v: Tensor,
-    ) -> Tensor:
-        """The gradient of the bias, in float32; the others are put into tensors."""
-
-    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """The result, and what `layer_norm_gradient` needs."""
-
-    def layer_norm_gradient(
-        self, grad: Tensor, x: Tensor, weight: Tensor, statistics: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of x, and, in float32, of weight and bias."""
 
 
 AttendInMap = Callable[..., Tensor]
@@ -59,14 +29,14 @@ AttendInMap = Callable[..., Tensor]
 rows that have queries."""
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""How far the package's first result may be from the equation, where values are about 1."""
+"""How far the package's first results may be from the equations, where values are about 1."""
 
 _wanted = ContextVar("_wanted", default=True)
 
 
 @contextmanager
 def without_native() -> Iterator[None]:
-    """Within it (in this thread and task) torch does all attention: to compare the two."""
+    """Within it (in this thread and task) torch does all of it: to compare the two."""
     token = _wanted.set(False)
     try:
         yield
@@ -91,6 +61,17 @@ def native_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Te
     return package.layer_norm(x, weight, bias, eps)[0]
 
 
+def native_gelu(x: Tensor) -> Tensor | None:
+    """GELU whose gradient is the package's; None where torch has to do it, as without gradients."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return None
+    package = _package_for(x)
+    if package is None:
+        return None
+    out: Tensor = _GELU.apply(package, x)  # type: ignore[no-untyped-call]
+    return out
+
+
 def _package_for(x: Tensor, *weights: Tensor) -> Package | None:
     """The package, if it can work on this tensor with these weights."""
     if is_traced() or not _wanted.get():
@@ -103,9 +84,7 @@ def _package_for(x: Tensor, *weights: Tensor) -> Package | None:
     return _checked()
 
 
-def _attend_in_map(
-    package: Package, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut
-) -> Tensor:
+def _attend_in_map(package: Package, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut) -> Tensor:
     if torch.is_grad_enabled() and (qkv_BHWC.requires_grad or bias_KNM.requires_grad):
         out_BHWC: Tensor = _Attention.apply(package, qkv_BHWC, bias_KNM, masks_3NM, how)  # type: ignore[no-untyped-call]
         return out_BHWC
@@ -145,7 +124,7 @@ class _Attention(torch.autograd.Function):
         q, k, v = how.views(qkv_BHWC)
         grad_BHWC = how.new_map(qkv_BHWC, qkv_BHWC.shape)
         parts = grad_BHWC.chunk(3, dim=-1)
-        grads = [windows(how.with_queries(x_BHWC), how.window_size, how.window_size) for x_BHWC in parts]
+        grads = [how.query_windows(x_BHWC) for x_BHWC in parts]
         if how.overlap:  # windows of keys and values do, so they need memory of their own
             grads[1:] = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (k, v))
         grad_q, grad_k, grad_v = grads
@@ -178,59 +157,34 @@ class _LayerNorm(torch.autograd.Function):
         return None, grad_x, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype), None
 
 
+class _GELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, package: Package, x: Tensor) -> Tensor:
+        ctx.package = package
+        ctx.save_for_backward(x)
+        return F.gelu(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, ctx.package.gelu_gradient(grad, *ctx.saved_tensors)
+
+
 @lru_cache(maxsize=1)
 def _checked() -> Package | None:
-    """The package, if it is installed and right about a small example; if it is not right, one warning."""
+    """The package, if it is installed and right about small examples; if it is not right, one warning."""
     try:
         import hat_sr_native
 
         package: Package = hat_sr_native
-        differences = {dtype: _difference(package, dtype) for dtype in TOLERANCES}
+        errors = {dtype: largest_error(package, dtype) for dtype in TOLERANCES}
     except ModuleNotFoundError:
         return None
     except (ImportError, OSError, AttributeError, TypeError, ValueError) as error:
         logger.warning("hat-sr-native does not work, torch does its work: %s", error)
         return None
     for dtype, tolerance in TOLERANCES.items():
-        if not differences[dtype] <= tolerance:  # nor if it is not a number
-            logger.warning("hat-sr-native is wrong by %.2g in %s, torch does its work", differences[dtype], dtype)
+        if not errors[dtype] <= tolerance:  # nor if it is not a number
+            logger.warning("hat-sr-native is wrong by %.2g in %s, torch does its work", errors[dtype], dtype)
             return None
     return package
-
-
-@torch.no_grad()
-def _difference(package: Package, dtype: torch.dtype) -> float:
-    """The largest one from the equation and its gradient, for two heads of four channels, in four windows of 3×3
-    queries and 5 keys."""
-
-    def numbers(*shape: int) -> Tensor:
-        count = torch.Size(shape).numel()
-        x = torch.arange(count, dtype=torch.float64, device="cpu").square().sin()
-        return x.view(shape).to(dtype)
-
-    def in_heads(x: Tensor) -> Tensor:
-        return x.double().unflatten(-1, (2, 4)).transpose(3, 4)
-
-    def difference(found: Tensor, wanted: Tensor) -> float:
-        return float((found.double() - wanted).abs().max())
-
-    q, k, v = numbers(1, 2, 2, 9, 8), numbers(1, 2, 2, 5, 8), numbers(1, 2, 2, 5, 8).neg()
-    bias, masks = numbers(2, 9, 5), numbers(3, 9, 5)
-    down, right, corner = masks.double()
-    mask = torch.stack([torch.zeros_like(down), right, down, corner]).view(1, 2, 2, 1, 9, 5)
-    weights = (in_heads(q) @ in_heads(k).mT / 2 + bias.double() + mask).softmax(-1)
-    out, sums = q.new_empty(1, 2, 2, 3, 3, 8), torch.empty(2, 1, 2, 2, 9, device="cpu")
-    package.attend(q.view(out.shape), k, v, bias, masks, out=out, sums=sums)
-    differences = [difference(in_heads(out.flatten(3, 4)), weights @ in_heads(v))]
-
-    grad = q.flip(-1).view(out.shape)
-    grads = [torch.empty_like(x) for x in (q.view(out.shape), k, v)]
-    tensors = q.view(out.shape), k, v, bias, masks, sums
-    grad_bias = package.gradient(grad, *tensors, grad_q=grads[0], grad_k=grads[1], grad_v=grads[2])
-    grad_weights = in_heads(grad.flatten(3, 4)) @ in_heads(v).mT
-    grad_scores = weights * (grad_weights - (weights * grad_weights).sum(-1, keepdim=True))
-    wanted = grad_scores @ in_heads(k) / 2, grad_scores.mT @ in_heads(q) / 2, weights.mT @ in_heads(grad.flatten(3, 4))
-    found = grads[0].flatten(3, 4), grads[1], grads[2]
-    differences += [difference(in_heads(x), y) for x, y in zip(found, wanted, strict=True)]
-    differences.append(difference(grad_bias, grad_scores.sum((0, 1, 2))))
-    return max(differences)
