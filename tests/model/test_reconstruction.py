@@ -39,17 +39,27 @@ def test_gradients_are_those_of_the_layers(scale):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_the_layers_see_only_edges(monkeypatch):
-    """Else it would be no gain. Each time less: four rows of input make two, of which the next gets those it needs."""
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)], ids=str)
+def test_keeps_the_precision(dtype, tolerance):
+    layers = layers_for(4)
+    x = torch.randn(1, CHANNELS, 6, 5, dtype=torch.float64)
+    truth = layers(x)
+    result = enlarge(layers.to(dtype), x.to(dtype))
+    assert result.dtype == dtype
+    torch.testing.assert_close(result.double(), truth, rtol=0, atol=tolerance * float(truth.detach().abs().max()))
+
+
+def test_the_layers_see_no_input(monkeypatch):
+    """Else it would be no gain: they are only asked what they make of nothing."""
     layers, seen = layers_for(4), {0: [], 2: []}
     conv2d = F.conv2d
 
     def recorded(x, weight, *others, **settings):
-        for number, sizes in seen.items():
+        for number, inputs in seen.items():
             if weight is layers[number].weight:
-                sizes.append(tuple(x.shape[2:]))
+                inputs.append((tuple(x.shape), bool((x == 0).all())))
         return conv2d(x, weight, *others, **settings)
 
     monkeypatch.setattr(F, "conv2d", recorded)
-    enlarge(layers, torch.zeros(1, CHANNELS, 50, 40, dtype=torch.float64))
-    assert seen == {0: [(4, 42)] * 2 + [(52, 4)] * 2, 2: [(5, 82)] * 2 + [(102, 5)] * 2}  # with zeros where there are
+    enlarge(layers, torch.ones(1, CHANNELS, 50, 40, dtype=torch.float64))
+    assert seen == {0: [((1, CHANNELS, 3, 3), True)], 2: [((1, CHANNELS, 6, 6), False)]}

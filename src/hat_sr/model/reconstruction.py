@@ -3,8 +3,18 @@
 After the last activation only convolutions and pixel shuffles follow. Together they are linear, and treat every pixel
 alike, so they are one convolution into the upscale² pixels that each input pixel becomes: of 5×5, whatever the upscale,
 since convolutions of 3×3 at the input's size and its multiples reach less than three pixels. It takes a fifth of the
-work (HAT ×4: a tenth), and none of the wide maps at the enlarged sizes are made. Only along the edges the result is
-another, where each convolution sees zeros beyond its own input: there the layers run one after the other.
+work (HAT ×4: a tenth), and none of the wide maps at the enlarged sizes are made.
+
+Only the outermost pixels become something else, since each convolution sees zeros beyond its own input. So along an
+axis there are three kinds of pixels, the first, those between, and the last, and nine kinds in a map, each with a
+kernel of its own. All nine are kept as one tensor: along either axis of it, the taps of the first pixel (on itself and
+those behind it), then the taps of one between, then those of the last (on those before it and itself).
+
+The kernels are made from the last layer to the first, since few channels come out there. What `_before` does, along
+one axis: an input pixel becomes, by a convolution and a pixel shuffle, `factor` inner ones, whose kernels are known.
+They take inner pixels, and those are channels of the convolution's output at some input pixels (`_takes`). There the
+convolution has three taps on the input. Together these are the taps of the input pixel (`_sums`), without what would be
+taken beyond the edge, where the inner map has ended.
 """
 
 import math
@@ -16,11 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_KINDS = _FIRST, _BETWEEN, _LAST = range(3)
+"""Of pixels, along an axis."""
+
 _REACH = 2
 """Input pixels on each side that a result depends on."""
-
-_RIM = 1
-"""Input pixels along the edges whose results are touched by zeros beyond the edges of inner maps."""
 
 
 def enlarge(layers: Sequence[nn.Module], x_BCHW: Tensor) -> Tensor:
@@ -32,59 +42,105 @@ def enlarge(layers: Sequence[nn.Module], x_BCHW: Tensor) -> Tensor:
     *steps, last = layers
     convolutions = cast(list[nn.Conv2d], steps[::2])
     factors = [cast(nn.PixelShuffle, step).upscale_factor for step in steps[1::2]]
-    strip = _RIM + _REACH
+    strip, scale = 1 + _REACH, math.prod(factors)
     if not steps or min(x_BCHW.shape[2:]) < strip:
-        return reduce(lambda x, layer: cast(Tensor, layer(x)), layers, x_BCHW)
-    scale = math.prod(factors)
-    kernel, bias = _as_convolution(convolutions, factors, cast(nn.Conv2d, last))
-    inner = F.pixel_shuffle(F.conv2d(x_BCHW, kernel, bias, padding=_REACH - _RIM), scale)
-    rim = _RIM * scale
-    top = _at_edge(layers, x_BCHW[:, :, :strip], (1, 1, 1, 0))[:, :, :rim]
-    bottom = _at_edge(layers, x_BCHW[:, :, -strip:], (1, 1, 0, 1))[:, :, -rim:]
-    left = _at_edge(layers, x_BCHW[..., :strip], (1, 0, 1, 1))[:, :, rim:-rim, :rim]
-    right = _at_edge(layers, x_BCHW[..., -strip:], (0, 1, 1, 1))[:, :, rim:-rim, -rim:]
-    return torch.cat([top, torch.cat([left, inner, right], dim=3), bottom], dim=2)
+        return _one_by_one(layers, x_BCHW)
+    # A map of 3×3 has one pixel of each kind, and if it is zero, biases are what becomes of it.
+    nothing = x_BCHW.new_zeros(1, x_BCHW.shape[1], 3, 3)
+    biases = F.pixel_unshuffle(_one_by_one(layers, nothing), scale)[0]
+    kernels = _kernels(convolutions, factors, cast(nn.Conv2d, last))
+    num_taps = [strip, 2 * _REACH + 1, strip]
+    rows = []
+    for i, kernels_of_row in zip(_KINDS, kernels.split(num_taps, dim=2), strict=True):
+        x = (x_BCHW[:, :, :strip], x_BCHW, x_BCHW[:, :, -strip:])[i]
+        row = []
+        for j, kernel in zip(_KINDS, kernels_of_row.split(num_taps, dim=3), strict=True):
+            part = (x[..., :strip], x, x[..., -strip:])[j]
+            padding = int(i == _BETWEEN), int(j == _BETWEEN)  # of the 2 that all pixels would take: these have others
+            row.append(F.conv2d(part, kernel, biases[:, i, j], padding=padding))
+        rows.append(torch.cat(row, dim=3))
+    return F.pixel_shuffle(torch.cat(rows, dim=2), scale)
 
 
-def _at_edge(layers: Sequence[nn.Module], x: Tensor, zeros: tuple[int, int, int, int]) -> Tensor:
-    """What the layers make of a strip along an edge.
-
-    zeros: 1 for each side (left, right, top, bottom) that is the map's edge too. The other one is where the strip was
-    cut off: there each convolution makes a pixel less than it gets, since it would need the one beyond.
-    """
-    for layer in layers:
-        x = F.conv2d(F.pad(x, zeros), layer.weight, layer.bias) if isinstance(layer, nn.Conv2d) else layer(x)
-    return x
+def _one_by_one(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    return reduce(lambda x, layer: cast(Tensor, layer(x)), layers, x)
 
 
-def _as_convolution(convolutions: list[nn.Conv2d], factors: list[int], last: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Kernel (C'·scale², C, 5, 5) and bias (C'·scale²) of what they are together, before a pixel shuffle by scale."""
-    kernel, bias, scale = last.weight, cast(Tensor, last.bias), 1
+def _kernels(convolutions: list[nn.Conv2d], factors: list[int], last: nn.Conv2d) -> Tensor:
+    """(C'·scale², C, 11, 11): those of all layers, before a single pixel shuffle by the whole scale."""
+    kernels, reach = last.weight.transpose(0, 1), 1
+    for axis in (2, 3):  # no tap before the first pixel, none behind the last
+        kernels = torch.cat([kernels.narrow(axis, 1, 2), kernels, kernels.narrow(axis, 0, 2)], dim=axis)
+    kernels = kernels[:, :, None, None]
     for convolution, factor in zip(reversed(convolutions), reversed(factors), strict=True):
-        kernel, bias = _joined(convolution, factor, kernel, bias, scale)
-        scale *= factor
-    return kernel, bias
+        kernels = _before(convolution, factor, kernels, reach)
+        reach = _reach_before(factor, reach)
+    return kernels.flatten(1, 3).transpose(0, 1)
 
 
-def _joined(convolution: nn.Conv2d, factor: int, kernel: Tensor, bias: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Kernel and bias of a convolution, a pixel shuffle by `factor`, and a convolution with this kernel and bias.
+def _before(convolution: nn.Conv2d, factor: int, kernels: Tensor, reach: int) -> Tensor:
+    """Kernels of a convolution, a pixel shuffle by `factor`, and what has these kernels, which reach so many pixels.
 
-    They are that of the whole, where pixel shuffles that follow are put off to the end: one by `scale` becomes one by
-    factor·scale. (O·scale², C, k, k) and (O·scale²) → (O·(factor·scale)², C₀, 2r + 1, 2r + 1) and
-    (O·(factor·scale)²), for a convolution of C₀ channels into C·factor².
+    kernels: (C, C', scale, scale, T, T), from C channels into the scale² pixels that each pixel becomes, with T taps
+    along an axis, of all kinds. → (C₀, C', factor·scale, factor·scale, T', T'), for a convolution of C₀ channels into
+    C·factor².
     """
+    C, C_out, scale = kernels.shape[:3]
+    takes, sums = (kernels.new_tensor(matrix) for matrix in (_takes(factor, reach), _sums(factor, reach)))
+    n, T = len(takes) // factor, len(sums) // factor
+    taken = (takes @ kernels @ takes.T).view(C, -1, n, factor, n, factor)
+    weight = convolution.weight.view(C, factor, factor, -1, 3, 3)
+    # c to o: channels; r: result; y x: taken from there; p q: inner pixel within the input pixel; v h: tap
+    tapped = torch.einsum("cpqovh,crypxq->oryvxh", weight, taken).flatten(4, 5).flatten(2, 3)
+    summed = (sums @ tapped @ sums.T).view(-1, C_out, scale, scale, factor, T, factor, T)
+    return summed.permute(0, 1, 4, 2, 6, 3, 5, 7).reshape(-1, C_out, factor * scale, factor * scale, T, T)
 
-    def put_off(x: Tensor) -> Tensor:
-        return F.pixel_unshuffle(F.pixel_shuffle(x, scale), factor * scale)
 
-    reach = kernel.shape[-1] // 2  # at the enlarged size
-    reach_before = 1 + -(-reach // factor)
-    # A pixel of 1 answers at all places that it reaches: seen from these, it lies on the other side.
-    answers = F.pixel_shuffle(convolution.weight.transpose(0, 1).flip(2, 3), factor)
-    answers = F.pad(F.conv2d(answers, kernel, padding=2 * reach), [(reach_before - 1) * factor - reach] * 4)
-    # Without input the convolution makes its bias everywhere; what becomes of that is read in the middle.
-    side = 2 * reach_before + 1
-    nothing = F.pixel_shuffle(cast(Tensor, convolution.bias)[None, :, None, None].expand(-1, -1, side, side), factor)
-    of_nothing = put_off(F.conv2d(nothing, kernel, bias, padding=reach))
-    joined = put_off(answers).transpose(0, 1).flip(2, 3)
-    return joined, of_nothing[0, :, reach_before, reach_before]
+def _reach_before(factor: int, reach: int) -> int:
+    """Of a 3×3 convolution, a pixel shuffle by `factor`, and what reaches so many pixels."""
+    return 1 + -(-reach // factor)
+
+
+def _pixels(kind: int, start: int, stop: int) -> range:
+    """From start to stop, seen from a pixel of this kind; there are none before the first one or behind the last."""
+    return range(max(start, 0) if kind == _FIRST else start, (min(stop, 0) if kind == _LAST else stop) + 1)
+
+
+def _taps(reach: int) -> list[tuple[int, int]]:
+    """Of the kernels, along an axis: for a pixel of which kind, and on which pixel, seen from it."""
+    return [(kind, pixel) for kind in _KINDS for pixel in _pixels(kind, -reach, reach)]
+
+
+def _taken(factor: int, reach: int) -> list[tuple[int, int, int]]:
+    """An inner pixel's kind, its place in its input pixel, and which input pixel, seen from its own, it takes from."""
+    inner = [(_FIRST, 0), *((_BETWEEN, place) for place in range(factor)), (_LAST, factor - 1)]
+    return [
+        (kind, place, pixel)
+        for kind, place in inner
+        for pixel in _pixels(kind, (place - reach) // factor, (place + reach) // factor)
+    ]
+
+
+def _takes(factor: int, reach: int) -> list[list[bool]]:
+    """Rows: for each that is `_taken`, the inner pixels of the input pixel. Columns: by which tap (`_taps`)."""
+    rows = [
+        {(kind, factor * pixel + inner - place)}
+        for kind, place, pixel in _taken(factor, reach)
+        for inner in range(factor)
+    ]
+    return [[column in row for column in _taps(reach)] for row in rows]
+
+
+def _sums(factor: int, reach: int) -> list[list[bool]]:
+    """Rows: for each place of an inner pixel, the taps of the whole. Columns: for each that is `_taken`, three taps."""
+    kept = {(_FIRST, 0), (_LAST, factor - 1)}
+    columns = [(*taken, step) for taken in _taken(factor, reach) for step in (-1, 0, 1)]
+    rows = [
+        {
+            (kind if (kind, place) in kept else _BETWEEN, place, pixel, tap - pixel)
+            for pixel in _pixels(kind, tap - 1, tap + 1)
+        }
+        for place in range(factor)
+        for kind, tap in _taps(_reach_before(factor, reach))
+    ]
+    return [[column in row for column in columns] for row in rows]
