@@ -91,7 +91,7 @@ def _before(convolution: nn.Conv2d, factor: int, kernels: Tensor, reach: int) ->
     taken = (takes @ kernels @ takes.T).view(C, -1, n, factor, n, factor)
     weight = convolution.weight.view(C, factor, factor, -1, 3, 3)
     # c to o: channels; r: result; y x: taken from there; p q: inner pixel within the input pixel; v h: tap
-    tapped = torch.einsum("cpqovh,crypxq->oryvxh", weight, taken).flatten(4, 5).flatten(2, 3)
+    tapped = torch.einsum("cpqovh,crypxq->orvyhx", weight, taken).flatten(4, 5).flatten(2, 3)
     summed = (sums @ tapped @ sums.T).view(-1, C_out, scale, scale, factor, T, factor, T)
     return summed.permute(0, 1, 4, 2, 6, 3, 5, 7).reshape(-1, C_out, factor * scale, factor * scale, T, T)
 
@@ -134,7 +134,7 @@ def _takes(factor: int, reach: int) -> list[list[bool]]:
 def _sums(factor: int, reach: int) -> list[list[bool]]:
     """Rows: for each place of an inner pixel, the taps of the whole. Columns: for each that is `_taken`, three taps."""
     kept = {(_FIRST, 0), (_LAST, factor - 1)}
-    columns = [(*taken, step) for taken in _taken(factor, reach) for step in (-1, 0, 1)]
+    columns = [(*taken, step) for step in (-1, 0, 1) for taken in _taken(factor, reach)]
     rows = [
         {
             (kind if (kind, place) in kept else _BETWEEN, place, pixel, tap - pixel)
