@@ -7,14 +7,14 @@ work (HAT ×4: a tenth), and none of the wide maps at the enlarged sizes are mad
 
 Only the outermost pixels become something else, since each convolution sees zeros beyond its own input. So along an
 axis there are three kinds of pixels, the first, those between, and the last, and nine kinds in a map, each with a
-kernel of its own. All nine are kept as one tensor: along either axis of it, the taps of the first pixel (on itself and
-those behind it), then the taps of one between, then those of the last (on those before it and itself).
+kernel of its own. All nine are one tensor: along either axis of it, first the taps of the first pixel (on itself and
+those behind it), then those of a pixel between, then those of the last (on those before it and itself).
 
-The kernels are made from the last layer to the first, since few channels come out there. What `_before` does, along
-one axis: an input pixel becomes, by a convolution and a pixel shuffle, `factor` inner ones, whose kernels are known.
-They take inner pixels, and those are channels of the convolution's output at some input pixels (`_takes`). There the
-convolution has three taps on the input. Together these are the taps of the input pixel (`_sums`), without what would be
-taken beyond the edge, where the inner map has ended.
+The kernels are made from the last layer to the first, since few channels come out there. What `_before` does, along an
+axis: an input pixel becomes, by a convolution and a pixel shuffle, `factor` inner ones, whose kernels are known. They
+take inner pixels, which are channels of the convolution's output at some input pixels (`_takes`). There the convolution
+has three taps on the input. Some of these are on the same input pixel: their sum is a tap of the whole (`_sums`). What
+would be taken from beyond the edge is left out, for there the inner map has ended.
 """
 
 import math
@@ -45,7 +45,7 @@ def enlarge(layers: Sequence[nn.Module], x_BCHW: Tensor) -> Tensor:
     strip, scale = 1 + _REACH, math.prod(factors)
     if not steps or min(x_BCHW.shape[2:]) < strip:
         return _one_by_one(layers, x_BCHW)
-    # A map of 3×3 has one pixel of each kind, and if it is zero, biases are what becomes of it.
+    # Nothing becomes biases, and a map of 3×3 has one pixel of each kind.
     nothing = x_BCHW.new_zeros(1, x_BCHW.shape[1], 3, 3)
     biases = F.pixel_unshuffle(_one_by_one(layers, nothing), scale)[0]
     kernels = _kernels(convolutions, factors, cast(nn.Conv2d, last))
@@ -56,7 +56,7 @@ def enlarge(layers: Sequence[nn.Module], x_BCHW: Tensor) -> Tensor:
         row = []
         for j, kernel in zip(_KINDS, kernels_of_row.split(num_taps, dim=3), strict=True):
             part = (x[..., :strip], x, x[..., -strip:])[j]
-            padding = int(i == _BETWEEN), int(j == _BETWEEN)  # of the 2 that all pixels would take: these have others
+            padding = int(i == _BETWEEN), int(j == _BETWEEN)  # 2 would make the outermost pixels, too
             row.append(F.conv2d(part, kernel, biases[:, i, j], padding=padding))
         rows.append(torch.cat(row, dim=3))
     return F.pixel_shuffle(torch.cat(rows, dim=2), scale)
@@ -81,16 +81,15 @@ def _kernels(convolutions: list[nn.Conv2d], factors: list[int], last: nn.Conv2d)
 def _before(convolution: nn.Conv2d, factor: int, kernels: Tensor, reach: int) -> Tensor:
     """Kernels of a convolution, a pixel shuffle by `factor`, and what has these kernels, which reach so many pixels.
 
-    kernels: (C, C', scale, scale, T, T), from C channels into the scale² pixels that each pixel becomes, with T taps
-    along an axis, of all kinds. → (C₀, C', factor·scale, factor·scale, T', T'), for a convolution of C₀ channels into
-    C·factor².
+    kernels: (C, C', scale, scale, T, T), from C channels into C' of the scale² pixels that each pixel becomes, T taps
+    along an axis. → (C₀, C', factor·scale, factor·scale, T', T'), for a convolution of C₀ channels into C·factor².
     """
     C, C_out, scale = kernels.shape[:3]
     takes, sums = (kernels.new_tensor(matrix) for matrix in (_takes(factor, reach), _sums(factor, reach)))
     n, T = len(takes) // factor, len(sums) // factor
     taken = (takes @ kernels @ takes.T).view(C, -1, n, factor, n, factor)
     weight = convolution.weight.view(C, factor, factor, -1, 3, 3)
-    # c to o: channels; r: result; y x: taken from there; p q: inner pixel within the input pixel; v h: tap
+    # c o: channels after and before it; r: results; y x: what is taken; p q: which inner pixel of there; v h: taps
     tapped = torch.einsum("cpqovh,crypxq->orvyhx", weight, taken).flatten(4, 5).flatten(2, 3)
     summed = (sums @ tapped @ sums.T).view(-1, C_out, scale, scale, factor, T, factor, T)
     return summed.permute(0, 1, 4, 2, 6, 3, 5, 7).reshape(-1, C_out, factor * scale, factor * scale, T, T)
@@ -112,7 +111,7 @@ def _taps(reach: int) -> list[tuple[int, int]]:
 
 
 def _taken(factor: int, reach: int) -> list[tuple[int, int, int]]:
-    """An inner pixel's kind, its place in its input pixel, and which input pixel, seen from its own, it takes from."""
+    """The kind of an inner pixel, its place in its input pixel, and an input pixel, seen from that, it takes from."""
     inner = [(_FIRST, 0), *((_BETWEEN, place) for place in range(factor)), (_LAST, factor - 1)]
     return [
         (kind, place, pixel)
@@ -122,7 +121,7 @@ def _taken(factor: int, reach: int) -> list[tuple[int, int, int]]:
 
 
 def _takes(factor: int, reach: int) -> list[list[bool]]:
-    """Rows: for each that is `_taken`, the inner pixels of the input pixel. Columns: by which tap (`_taps`)."""
+    """By which tap (columns: `_taps`) what is taken, is (rows: for each of `_taken`, the inner pixels of there)."""
     rows = [
         {(kind, factor * pixel + inner - place)}
         for kind, place, pixel in _taken(factor, reach)
@@ -132,7 +131,10 @@ def _takes(factor: int, reach: int) -> list[list[bool]]:
 
 
 def _sums(factor: int, reach: int) -> list[list[bool]]:
-    """Rows: for each place of an inner pixel, the taps of the whole. Columns: for each that is `_taken`, three taps."""
+    """Which taps of the convolution (columns: three times `_taken`) make up which of the whole (rows).
+
+    Rows: for each place of an inner pixel in its input pixel, `_taps`.
+    """
     kept = {(_FIRST, 0), (_LAST, factor - 1)}
     columns = [(*taken, step) for step in (-1, 0, 1) for taken in _taken(factor, reach)]
     rows = [
