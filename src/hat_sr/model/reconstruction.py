@@ -12,9 +12,9 @@ those behind it), then those of a pixel between, then those of the last (on thos
 
 The kernels are made from the last layer to the first, since few channels come out there. What `_before` does, along an
 axis: an input pixel becomes, by a convolution and a pixel shuffle, `factor` inner ones, whose kernels are known. They
-take inner pixels, which are channels of the convolution's output at some input pixels (`_takes`). There the convolution
-has three taps on the input. Some of these are on the same input pixel: their sum is a tap of the whole (`_sums`). What
-would be taken from beyond the edge is left out, for there the inner map has ended.
+take inner pixels, which are channels of the convolution's output at some input pixels (`_taken`, `_takes`). There the
+convolution has three taps on the input. Some of these are on the same input pixel: their sum is a tap of the whole
+(`_sums`). What would be taken from beyond the edge is left out, for there the inner map has ended.
 """
 
 import math
@@ -121,7 +121,7 @@ def _taken(factor: int, reach: int) -> list[tuple[int, int, int]]:
 
 
 def _takes(factor: int, reach: int) -> list[list[bool]]:
-    """By which tap (columns: `_taps`) what is taken, is (rows: for each of `_taken`, the inner pixels of there)."""
+    """Rows: for each of `_taken`, the inner pixels of that input pixel. Columns: `_taps`. True: taken by this tap."""
     rows = [
         {(kind, factor * pixel + inner - place)}
         for kind, place, pixel in _taken(factor, reach)
@@ -131,9 +131,8 @@ def _takes(factor: int, reach: int) -> list[list[bool]]:
 
 
 def _sums(factor: int, reach: int) -> list[list[bool]]:
-    """Which taps of the convolution (columns: three times `_taken`) make up which of the whole (rows).
-
-    Rows: for each place of an inner pixel in its input pixel, `_taps`.
+    """Rows: for each place of an inner pixel in its input pixel, `_taps` of the whole. Columns: for each of the
+    convolution's three taps, `_taken`, which it follows. True: part of the whole's tap.
     """
     kept = {(_FIRST, 0), (_LAST, factor - 1)}
     columns = [(*taken, step) for step in (-1, 0, 1) for taken in _taken(factor, reach)]
