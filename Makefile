@@ -56,7 +56,7 @@ wheel-test: $(VENV)/.installed-dev
 benchmark: $(VENV)/.installed-dev build/native
 	PYTHONPATH=build/native $(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/training.py
+	PYTHONPATH=build/native $(BIN)/python benchmarks/training.py
 
 # The optional C package, compiled into a folder that is in no environment. Needs a C compiler.
 build/native: $(VENV)/.installed-dev $(shell find native -type f)

@@ -4,7 +4,8 @@
 
 A step is forward, L1 loss, backward, Adam, and the moving average of the weights. Ours is `train_step` of
 `hat-sr train` itself. The official network is spandrel's copy of it, with torch's Adam at its defaults and an
-AveragedModel, as its own training has them; bf16 is autocast there. Both read the same file of weights and see the same
+AveragedModel, as its own training has them; bf16 is autocast there. "ours, native" is with the package hat-sr-native, if
+it is installed. Both read the same file of weights and see the same
 batch, and no path is dropped. The exit code is 1 if the losses of the first step differ (in bf16: by more than rounding
 explains), so that different things are not compared. Below each table stands whether the project's target is met.
 
@@ -25,7 +26,7 @@ from statistics import median
 
 from measuring import describe_machine, positive_integer
 from official_network import default_cache, install_official
-from training_step import CASES, VARIANTS, Measured, write_weights
+from training_step import CASES, VARIANTS, Measured, available, write_weights
 
 LARGEST_DIFFERENCE = {"fp32": 1e-6, "bf16": 1e-3}
 """How far the loss of the first step may be from that of the official network in fp32."""
@@ -63,7 +64,7 @@ def main() -> int:
 
 def run_case(name: str, packages: Path, *, rounds: int, steps: int, threads: int) -> Runs:
     """Measure the variants in turn, `rounds` times over."""
-    runs: Runs = {variant: [] for variant in VARIANTS}
+    runs: Runs = {variant: [] for variant in available()}
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         write_weights(CASES[name], weights)

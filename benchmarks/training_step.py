@@ -5,6 +5,8 @@
 CASE and VARIANT are names in CASES and VARIANTS, WEIGHTS is a file by `write_weights`.
 """
 
+import contextlib
+import importlib.util
 import json
 import sys
 import time
@@ -26,6 +28,7 @@ from hat_sr.allocator import keep_freed_memory
 from hat_sr.model.checkpoint import save_model
 from hat_sr.model.config import PRESETS, HATConfig
 from hat_sr.model.hat import HAT
+from hat_sr.model.native import without_native
 from hat_sr.train.config import DataConfig, OptimConfig, Recipe, SourceConfig
 from hat_sr.train.data.patches import Batch
 from hat_sr.train.distributed import Processes
@@ -53,6 +56,8 @@ class Variant:
     """The official network runs in bf16 by autocast, ours as the recipe's precision says."""
     checkpointing: bool = False
     """activation_checkpointing of ours, use_checkpoint of the official network."""
+    native: bool = False
+    """Whether ours takes hat-sr-native, if that is installed."""
 
 
 CASES = {
@@ -68,9 +73,19 @@ VARIANTS = {
     "ours, checkpointing": Variant(network="ours", checkpointing=True),
     "ours, bf16": Variant(network="ours", precision="bf16"),
     "ours, bf16, checkpointing": Variant(network="ours", precision="bf16", checkpointing=True),
+    "ours, native": Variant(network="ours", native=True),
+    "ours, native, bf16": Variant(network="ours", precision="bf16", native=True),
+    "ours, native, bf16, checkpointing": Variant(network="ours", precision="bf16", checkpointing=True, native=True),
     "official, bf16": Variant(network="official", precision="bf16"),
     "official, use_checkpoint": Variant(network="official", checkpointing=True),
 }
+
+
+def available() -> list[str]:
+    """The variants that can be measured here: those with hat-sr-native where it is installed."""
+    installed = importlib.util.find_spec("hat_sr_native") is not None
+    return [name for name, variant in VARIANTS.items() if installed or not variant.native]
+
 
 Step = Callable[[], float]
 """Takes one step and returns its loss."""
@@ -110,11 +125,12 @@ def measure(case: Case, variant: Variant, weights: Path, *, steps: int, threads:
     # 5 sets the peak back to what is in use now (proc(5)): to make the networks took more for a moment.
     Path("/proc/self/clear_refs").write_text("5")
     built = resident_mib("VmRSS")
-    losses, seconds = [step()], []
-    for _ in range(steps):
-        since = time.perf_counter()
-        losses.append(step())
-        seconds.append(time.perf_counter() - since)
+    with contextlib.nullcontext() if variant.native else without_native():
+        losses, seconds = [step()], []
+        for _ in range(steps):
+            since = time.perf_counter()
+            losses.append(step())
+            seconds.append(time.perf_counter() - since)
     return {"losses": losses, "seconds": seconds, "built_mib": built, "peak_mib": resident_mib("VmHWM")}
 
 
