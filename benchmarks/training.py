@@ -3,11 +3,11 @@
     python benchmarks/training.py [--rounds 3] [--steps 5] [--threads 2] [--cases hat-s-x4 hat-xs-x4] [--json FILE]
 
 A step is forward, L1 loss, backward, Adam, and the moving average of the weights. Ours is `train_step` of
-`hat-sr train` itself. The official network is spandrel's copy of it, with torch's Adam at its defaults and an
-AveragedModel, as its own training has them; bf16 is autocast there. "ours, native" is with the package hat-sr-native, if
-it is installed. Both read the same file of weights and see the same
-batch, and no path is dropped. The exit code is 1 if the losses of the first step differ (in bf16: by more than rounding
-explains), so that different things are not compared. Below each table stands whether the project's target is met.
+`hat-sr train` itself; "ours, native" is with the package hat-sr-native, if it is installed. The official network is
+spandrel's copy of it, with torch's Adam at its defaults and an AveragedModel, as its own training has them; bf16 is
+autocast there. Both read the same file of weights and see the same batch, and no path is dropped. The exit code is 1 if
+the losses of the first step differ (in bf16: by more than rounding explains), so that different things are not
+compared. Below each table stands whether the project's target is met.
 
 Each measurement is a process of its own, and the variants take turns, so that what else the machine does hits all of
 them. Memory is the peak of the resident set above that of the process once network, average and optimizer are made

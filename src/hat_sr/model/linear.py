@@ -21,7 +21,8 @@ class Linear(nn.Linear):
         """(…, in_features) → (…, out_features)."""
         if not _by_onednn(input, self.weight):
             return F.linear(input, self.weight, self.bias)
-        if torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad):
+        inputs = (input, self.weight) if self.bias is None else (input, self.weight, self.bias)
+        if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
             out: Tensor = _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return out
         return _product(input, self.weight, self.bias)
@@ -38,10 +39,10 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)
+        rows = grad.reshape(-1, grad.shape[-1])
         return (
             _product(grad, weight.t(), None) if of_x else None,
-            rows.t() @ x.flatten(0, -2) if of_weight else None,  # here torch's own is the faster one
+            rows.t() @ x.reshape(-1, x.shape[-1]) if of_weight else None,  # here torch's own is the faster one
             rows.sum(0) if of_bias else None,
         )
 
