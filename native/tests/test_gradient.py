@@ -102,6 +102,14 @@ def test_the_number_of_threads_changes_nothing():
         assert all(torch.equal(one, other) for one, other in zip(results[0], others, strict=True))
 
 
+def test_without_queries_gradients_are_zero():
+    q, k, v, bias, _ = inputs(N=0, M=4)
+    places = {name: torch.ones(x.shape) for name, x in (("grad_q", q), ("grad_k", k), ("grad_v", v))}
+    gradient(q, q, k, v, bias, None, torch.empty(2, 1, 2, 2, 0), **places)
+    assert not places["grad_k"].any()
+    assert not places["grad_v"].any()
+
+
 def test_nothing_to_do():
     q, k, v, bias, _ = inputs(h=0)
     sums = torch.empty(2, 1, 0, 2, 16)
@@ -117,7 +125,7 @@ def test_nothing_to_do():
         ({"sums": torch.empty(2, 1, 2, 2, 16, dtype=torch.float64)}, "sums are torch.float64"),
         ({"grad_k": torch.empty(1, 2, 2, 15, 16)}, "the gradient of k is"),
         ({"grad_v": torch.empty(1, 2, 2, 16, 16, dtype=torch.bfloat16)}, "the gradient of v is torch.bfloat16"),
-        ({"grad_q": torch.empty(1, 2, 2, 16, 32)[..., ::2]}, "the gradient of q is"),
+        ({"grad_q": torch.empty(1, 2, 2, 16, 32)[..., ::2]}, "the channels of the gradient of q are not side by side"),
     ],
 )
 def test_refusals(change, message):
@@ -126,6 +134,20 @@ def test_refusals(change, message):
     settings |= {name: torch.empty(x.shape) for name, x in (("grad_q", q), ("grad_k", k), ("grad_v", v))}
     with pytest.raises(ValueError, match=message):
         gradient(q, q, k, v, bias, masks, **settings | change)
+
+
+def test_a_gradient_of_any_layout_is_taken():
+    """Such as that of a sum, which is one number everywhere."""
+    q, k, v, bias, _ = inputs()
+    sums = torch.empty(2, 1, 2, 2, 16)
+    attend(q, k, v, bias, sums=sums)
+    found = []
+    ones = torch.ones(q.shape)
+    for grad in (ones, torch.ones(()).expand(q.shape), ones.mT.contiguous().mT):
+        places = {name: torch.empty(x.shape) for name, x in (("grad_q", q), ("grad_k", k), ("grad_v", v))}
+        found.append([gradient(grad, q, k, v, bias, None, sums, **places), *places.values()])
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
 def test_sums_of_another_shape_are_refused_before():

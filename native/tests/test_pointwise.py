@@ -81,6 +81,26 @@ def test_the_number_of_threads_changes_nothing():
         assert all(torch.equal(one, other) for one, other in zip(results[0], others, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_whatever_torch_makes_by_default(dtype):
+    x, weight = numbers(5, 21, dtype=torch.float32), torch.ones(21)
+    _, statistics = layer_norm(x, weight, weight, EPS)
+    wanted = layer_norm_gradient(x.cos(), x, weight, statistics)
+    torch.set_default_dtype(dtype)
+    try:
+        found = layer_norm_gradient(x.cos(), x, weight, statistics)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_gradients_of_weights_keep_no_other_memory():
+    x = numbers(3000, 20, dtype=torch.float32)
+    _, statistics = layer_norm(x, torch.ones(20), torch.ones(20), EPS)
+    _, *found = layer_norm_gradient(x, x, torch.ones(20), statistics)
+    assert [gradient.untyped_storage().nbytes() for gradient in found] == [80, 80]
+
+
 def test_no_rows():
     out, statistics = layer_norm(torch.empty(0, 8), torch.ones(8), torch.ones(8), EPS)
     assert out.shape == (0, 8)
@@ -94,7 +114,7 @@ def test_no_rows():
 @pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)], ids=str)
 def test_gelu_gradient(level, dtype, tolerance):
-    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e4, -0.0, 1e4])]).to(dtype)
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e30, -1e4, -0.0, 1e4, 1e30])]).to(dtype)
     found = gelu_gradient(torch.ones_like(x), x, level=level)
     assert found.dtype == dtype
     wanted = torch.ops.aten.gelu_backward(torch.ones_like(x).double(), x.double())
@@ -119,7 +139,12 @@ def test_gelu_gradient_of_other_layouts(level):
         (lambda x: layer_norm(x.double(), torch.ones(6), torch.ones(6), EPS), "x is torch.float64"),
         (lambda x: layer_norm(torch.tensor(1.0), torch.ones(1), torch.ones(1), EPS), "has the shape"),
         (lambda x: layer_norm_gradient(x[:2], x, torch.ones(6), torch.ones(3, 2)), "the gradient is torch.float32 of"),
-        (lambda x: layer_norm_gradient(x, x, torch.ones(6), torch.ones(2, 2)), "the statistics are of"),
+        (lambda x: layer_norm_gradient(x, x, torch.ones(6), torch.ones(2, 2)), "the statistics are torch.float32 of"),
+        (
+            lambda x: layer_norm_gradient(x, x, torch.ones(6), torch.ones(3, 2, dtype=torch.float64)),
+            "the statistics are torch.float64",
+        ),
+        (lambda x: gelu_gradient(x.to("meta"), x), "the gradient is torch.float32 of .* on meta"),
         (lambda x: gelu_gradient(x[:2], x), "the gradient is torch.float32 of"),
         (lambda x: gelu_gradient(x.double(), x.double()), "x is torch.float64 on cpu"),
     ],

@@ -39,7 +39,7 @@ class _Gradient(ctypes.Structure):
 
     _fields_ = (
         ("attention", _Attention),
-        *((name, _Windows) for name in ("out", "q", "k", "v")),
+        *((name, _Windows) for name in ("q", "k", "v")),
         *((name, ctypes.c_void_p) for name in ("partial", "bias")),
     )
 
@@ -88,7 +88,7 @@ def attend(
 
     Queries, keys and values are float32 or bfloat16, bias and masks either, all on the CPU. Tokens may have two axes,
     rows and columns of the window, instead of one. The masks are added for the last row of windows, the last column,
-    and the corner. Sums are float32. `out` is where the result is put, a new tensor by default; its last axis is
+    and the corner. It adds up in float32. `out` is where the result is put, a new tensor by default; its last axis is
     contiguous. `sums` is where `gradient` finds what it needs: contiguous float32 (K, B, h, w, N). Runs on
     torch.get_num_threads() threads; the result does not depend on how many. `level` is one of `levels()`, the best by
     default. Raises ValueError for anything else. torch does not differentiate this.
@@ -97,7 +97,7 @@ def attend(
         out = torch.empty(q_BhwNC.shape, dtype=q_BhwNC.dtype, device="cpu")
     a, kept = _described(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM, out)
     if sums is not None:
-        _check_sums(sums, a)
+        _check_floats("sums", sums, (a.K, a.B, a.h, a.w, a.N))
         a.sums = sums.data_ptr()
     library = _library(_known(level))
     if out.numel() == 0:
@@ -130,22 +130,24 @@ def gradient(
     `sums` is what `attend` filled, the rest as there. Windows of `grad_k` and `grad_v` must not share memory; the last
     axis of each gradient is contiguous.
     """
+    _check_like("the gradient", grad_BhwNC, q_BhwNC)
+    grad_BhwNC = grad_BhwNC if grad_BhwNC.stride(-1) == 1 else grad_BhwNC.contiguous()
     a, kept = _described(q_BhwNC, k_BhwMC, v_BhwMC, bias_KNM, masks_3NM, grad_BhwNC)
-    _check_sums(sums, a)
+    _check_floats("sums", sums, (a.K, a.B, a.h, a.w, a.N))
     a.sums = sums.data_ptr()
-    g = _Gradient(attention=a, out=a.out)
+    g = _Gradient(attention=a)
     for name, x, like in (("q", grad_q, q_BhwNC), ("k", grad_k, k_BhwMC), ("v", grad_v, v_BhwMC)):
-        if x.shape != like.shape or x.dtype != like.dtype or x.stride(-1) != 1:
-            raise ValueError(
-                f"the gradient of {name} is {x.dtype} of {tuple(x.shape)} with strides {x.stride()}: {like.dtype} of "
-                f"{tuple(like.shape)} with its channels side by side is needed"
-            )
+        _check_like(f"the gradient of {name}", x, like)
+        if x.stride(-1) != 1:
+            raise ValueError(f"the channels of the gradient of {name} are not side by side in memory, as they must be")
         windows, tokens = _windows(x)
         setattr(g, name, windows)
         kept.append(tokens)
     library = _library(_known(level))
     bias = torch.zeros(bias_KNM.shape, dtype=torch.float32, device="cpu")
     if grad_BhwNC.numel() == 0:
+        grad_k.zero_()
+        grad_v.zero_()
         return bias
     num_threads = min(torch.get_num_threads(), a.B * a.h * a.w * a.K)
     prepared = _floats(library.hat_sr_prepared_size(ctypes.byref(a)))
@@ -182,19 +184,16 @@ def layer_norm_gradient(
     `stats` is what `layer_norm` returned, the rest as there.
     """
     g, x, kept = _norm(x, weight, weight)
-    if grad.shape != x.shape or grad.dtype != x.dtype or stats.shape != (g.rows, 2) or not stats.is_contiguous():
-        raise ValueError(
-            f"the gradient is {grad.dtype} of {tuple(grad.shape)}, the statistics are of {tuple(stats.shape)}: "
-            f"{x.dtype} of {tuple(x.shape)} and contiguous ({g.rows}, 2) are needed"
-        )
+    _check_like("the gradient", grad, x)
+    _check_floats("the statistics", stats, (g.rows, 2))
     library = _library(_known(level))
     grad, out = grad.contiguous(), torch.empty_like(x)
-    partial = torch.zeros(max(library.hat_sr_norm_partial_size(ctypes.byref(g)), 2 * g.C), device="cpu")
+    partial = _floats(max(library.hat_sr_norm_partial_size(ctypes.byref(g)), 2 * g.C)).zero_()
     g.grad, g.out, g.stats, g.partial = (tensor.data_ptr() for tensor in (grad, out, stats, partial))
     if x.numel():
         library.hat_sr_norm_gradient(ctypes.byref(g), torch.get_num_threads())
     del kept
-    return out, partial[: g.C], partial[g.C : 2 * g.C]
+    return out, partial[: g.C].clone(), partial[g.C : 2 * g.C].clone()  # not to keep all of its memory
 
 
 def gelu_gradient(grad: Tensor, x: Tensor, *, level: str | None = None) -> Tensor:
@@ -202,10 +201,7 @@ def gelu_gradient(grad: Tensor, x: Tensor, *, level: str | None = None) -> Tenso
 
     Both are float32 or bfloat16 on the CPU; `level` as in `attend`. Raises ValueError for anything else.
     """
-    if grad.shape != x.shape or grad.dtype != x.dtype:
-        raise ValueError(
-            f"the gradient is {grad.dtype} of {tuple(grad.shape)}: {x.dtype} of {tuple(x.shape)} is needed"
-        )
+    _check_like("the gradient", grad, x)
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"x is {x.dtype} on {x.device}: float32 or bfloat16 on the CPU is needed")
     if not x.stride() == grad.stride() == torch.empty_like(x).stride():  # in whatever order, but dense and the same
@@ -240,12 +236,19 @@ def _floats(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
-def _check_sums(sums: Tensor, a: _Attention) -> None:
-    shape = (a.K, a.B, a.h, a.w, a.N)
-    if sums.shape != shape or sums.dtype != torch.float32 or not sums.is_contiguous() or sums.device.type != "cpu":
+def _check_floats(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    if x.shape != shape or x.dtype != torch.float32 or not x.is_contiguous() or x.device.type != "cpu":
         raise ValueError(
-            f"sums are {sums.dtype} of {tuple(sums.shape)} on {sums.device}: contiguous float32 of {shape} on the CPU "
-            "is needed"
+            f"{name} are {x.dtype} of {tuple(x.shape)} on {x.device}: contiguous float32 of {shape} on the CPU is "
+            "needed"
+        )
+
+
+def _check_like(name: str, x: Tensor, like: Tensor) -> None:
+    if x.shape != like.shape or x.dtype != like.dtype or x.device != like.device:
+        raise ValueError(
+            f"{name} is {x.dtype} of {tuple(x.shape)} on {x.device}: {like.dtype} of {tuple(like.shape)} on "
+            f"{like.device} is needed"
         )
 
 
@@ -258,15 +261,15 @@ def _described(
     if bias.dim() != 3:
         raise ValueError(f"bias has {bias.dim()} dimensions: 3 are needed")
     K = len(bias)
-    for name, x, shape in (
+    for name, found, shape in (
         ("keys", _shape("keys", k), (B, h, w, M, C)),
         ("values", _shape("values", v), (B, h, w, M, C)),
         ("bias", tuple(bias.shape), (K, N, M)),
         ("masks", (3, N, M) if masks is None else tuple(masks.shape), (3, N, M)),
         ("out", tuple(out.shape), tuple(q.shape)),
     ):
-        if x != shape:
-            raise ValueError(f"{name} have the shape {x}: {shape} is needed for the other tensors")
+        if found != shape:
+            raise ValueError(f"{name} have the shape {found}: {shape} is needed for the other tensors")
     if K == 0 or M == 0 or C % K:
         raise ValueError(f"{C} channels cannot be shared among {K} heads with {M} keys")
     if not q.dtype == k.dtype == v.dtype == out.dtype:
@@ -329,12 +332,12 @@ def _library(level: str) -> ctypes.CDLL:
     for size in ("prepared_size", "scratch_size", "partial_size", "gradient_scratch_size"):
         function = getattr(library, f"hat_sr_{size}")
         function.argtypes, function.restype = (ctypes.POINTER(_Attention),), ctypes.c_int64
-    for name, structure in (("attend", _Attention), ("gradient", _Gradient)):
+    with_scratch = {"attend": _Attention, "gradient": _Gradient}
+    without = {"norm": _Norm, "norm_gradient": _Norm, "gelu_gradient": _Gelu}
+    for name, structure in (with_scratch | without).items():
         function = getattr(library, f"hat_sr_{name}")
-        function.argtypes, function.restype = (ctypes.POINTER(structure), ctypes.c_void_p, ctypes.c_int), None
-    for name, structure in (("norm", _Norm), ("norm_gradient", _Norm), ("gelu_gradient", _Gelu)):
-        function = getattr(library, f"hat_sr_{name}")
-        function.argtypes, function.restype = (ctypes.POINTER(structure), ctypes.c_int), None
+        scratch = (ctypes.c_void_p,) if name in with_scratch else ()
+        function.argtypes, function.restype = (ctypes.POINTER(structure), *scratch, ctypes.c_int), None
     library.hat_sr_norm_partial_size.argtypes = (ctypes.POINTER(_Norm),)
     library.hat_sr_norm_partial_size.restype = ctypes.c_int64
     return library

@@ -95,25 +95,24 @@ INLINE void attend(int kind, const Attention *a, const Window *x, const Window *
             else
                 mix_all(kind, rows, o, s, v + m * width, width, keys);
         }
-        unpack(kind, x->out, a->out.tokens + n, o, sums, tokens, D);
+        vector factors[2] = {1.0f / sums[0], 1.0f / sums[1]};
+        unpack(kind, x->out, a->out.tokens + n, o, factors, tokens, D);
         for (int half = 0; x->sums && half < 2; half++)
             for (int lane = 0; lane < LANES && half * LANES + lane < tokens; lane++)
                 x->sums[n + half * LANES + lane] = most[half][lane] + logf(sums[half][lane]);
     }
 }
 
-static void attend_floats(const Attention *a, const Window *x, const Window *next, float *scratch) {
-    attend(FLOATS, a, x, next, scratch);
-}
+typedef void Work(const Attention *a, const Window *x, const Window *next, float *scratch);
 
-static void attend_widened(const Attention *a, const Window *x, const Window *next, float *scratch) {
-    attend(WIDENED, a, x, next, scratch);
-}
-
+#define WORK(name, kind)                                                                                       \
+    static void name(const Attention *a, const Window *x, const Window *next, float *scratch) {                \
+        attend(kind, a, x, next, scratch);                                                                     \
+    }
+WORK(attend_floats, FLOATS)
+WORK(attend_widened, WIDENED)
 #if defined(__AVX512BF16__)
-static void attend_pairs(const Attention *a, const Window *x, const Window *next, float *scratch) {
-    attend(PAIRS, a, x, next, scratch);
-}
+WORK(attend_pairs, PAIRS)
 #endif
 
 /* ---- what is called from Python ---- */
@@ -129,7 +128,7 @@ int64_t hat_sr_scratch_size(const Attention *a) {
 
 /* Windows [start, stop) of K * B * h * w: all of a head, then the next, for its bias to stay in the cache */
 static void attend_windows(const Attention *a, float *scratch, int64_t start, int64_t stop) {
-    void (*work)(const Attention *, const Window *, const Window *, float *) = a->low ? attend_widened : attend_floats;
+    Work *work = a->low ? attend_widened : attend_floats;
 #if defined(__AVX512BF16__)
     if (a->low && a->D % 2 == 0) work = attend_pairs;
 #endif

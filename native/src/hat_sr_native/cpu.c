@@ -1,4 +1,4 @@
-/* Which of the versions of attention.c this processor can run: 0 portable, 1 avx2, 2 avx512, 3 avx512bf16. */
+/* Which of the library's versions this processor can run: 0 portable, 1 avx2, 2 avx512, 3 avx512bf16. */
 
 int hat_sr_cpu_level(void) {
 #if defined(__x86_64__)

@@ -16,7 +16,8 @@ typedef struct { /* as in __init__.py */
 /* Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: within 1.5e-7 */
 INLINE vector slope(vector x) {
     vector positive = larger(x, -x);
-    vector density = exponential(x * x * -0.5f, (vector){0}); /* but for its factor */
+    vector density = exponential(x * x * -0.5f, (vector){0}); /* but for its factor; it never says 0 */
+    density = (vector)((ints)density & (positive < 16.0f));
     vector t = 1.0f / (1.0f + 0.231641888f * positive);      /* 0.3275911 / sqrt(2) */
     vector tail = t * 0.5307027145f - 0.726576013f; /* half of it: what lies beyond |x| */
     tail = tail * t + 0.710706871f;

@@ -15,8 +15,8 @@
 #define FEW_CHUNKS 4   /* the sum does not depend on the number of threads; fewer where the biases are many */
 
 typedef struct { /* as in __init__.py */
-    Attention attention;
-    Windows out, q, k, v; /* gradients: out is read, the others are written */
+    Attention attention;   /* its `out` is the gradient of the result, which is read */
+    Windows q, k, v;       /* gradients, which are written */
     float *partial, *bias; /* sums of chunks, (K, chunks, plane_size); and of all, (K, N, M) */
 } Gradient;
 
@@ -174,7 +174,6 @@ INLINE void work(int kind, const Gradient *g, int64_t i, int64_t next, const Scr
     int64_t N = a->N, M = a->M, D = a->D, words = kind == PAIRS ? D / 2 : D;
     int64_t rows = mix_rows(D), mixed = mix_width(D), width = row_width(D);
     float scale = 1 / sqrtf((float)D);
-    const char *grad_out = place(a, &g->out, i);
     int64_t size = kind == FLOATS ? 4 : 2;
 
     pack_tokens(kind, x->k, window.k, a->k.tokens, M, words, words);
@@ -188,15 +187,15 @@ INLINE void work(int kind, const Gradient *g, int64_t i, int64_t next, const Scr
     for (int64_t n = 0; n < N; n += QUERIES) {
         int64_t tokens = least(QUERIES, N - n), m = 0;
         const float *biases = window.bias + n * M, *mask = window.mask ? window.mask + n * M : 0;
-        vector log_sums[2] = {{0}, {0}}, delta[2] = {{0}, {0}}, divisors[2];
+        vector log_sums[2] = {{0}, {0}}, delta[2] = {{0}, {0}}, factors[2] = {(vector){0} + scale, (vector){0} + scale};
         memcpy(log_sums, window.sums + n, tokens * sizeof(float));
         pack_lanes(kind, x->q, window.q, a->q.tokens + n, tokens, words);
-        pack_lanes(kind, x->out, grad_out, g->out.tokens + n, tokens, words);
+        pack_lanes(kind, x->out, window.out, a->out.tokens + n, tokens, words);
         pack_rows(kind, x->q_rows, window.q, a->q.tokens + n, tokens, D);
-        pack_rows(kind, x->out_rows, grad_out, g->out.tokens + n, tokens, D);
+        pack_rows(kind, x->out_rows, window.out, a->out.tokens + n, tokens, D);
         fetch(place(a, &g->q, i), g->q.tokens, n, n + tokens, D * size);
         fetch(following.q, a->q.tokens, n, n + tokens, D * size);
-        fetch(place(a, &g->out, next), g->out.tokens, n, n + tokens, D * size);
+        fetch(following.out, a->out.tokens, n, n + tokens, D * size);
         fetch(following.k, a->k.tokens, n * M / N, (n + tokens) * M / N, D * size);
         fetch(following.v, a->v.tokens, n * M / N, (n + tokens) * M / N, D * size);
         fetch(place(a, &g->k, i), g->k.tokens, n * M / N, (n + tokens) * M / N, D * size);
@@ -209,8 +208,7 @@ INLINE void work(int kind, const Gradient *g, int64_t i, int64_t next, const Scr
         add_products(kind, x->dk, x->ds, x->q_rows, M, width);
         memset(x->dq, 0, mixed * QUERIES * sizeof(float));
         mix_all(kind, rows, x->dq, x->ds_mixed, x->mixed_k, mixed, kind == PAIRS ? (M + 1) / 2 : M);
-        divisors[0] = divisors[1] = (vector){0} + 1 / scale;
-        unpack(kind, place(a, &g->q, i), g->q.tokens + n, x->dq, divisors, tokens, D);
+        unpack(kind, place(a, &g->q, i), g->q.tokens + n, x->dq, factors, tokens, D);
     }
     put_tokens(kind, place(a, &g->k, i), g->k.tokens, x->dk, M, D, scale);
     put_tokens(kind, place(a, &g->v, i), g->v.tokens, x->dv, M, D, 1);

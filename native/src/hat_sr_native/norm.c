@@ -1,5 +1,5 @@
 /* Layer normalisation over the last axis, (x - mean) / sqrt(variance + eps) * weight + bias, and its gradient, in
- * float32. Rows are contiguous, one after the other; weights and biases are float32. No memory is allocated but a few
+ * float32. Rows are contiguous, one after the other; weights and biases are float32. No memory is allocated but five
  * rows on the stack.
  */
 
@@ -87,9 +87,9 @@ INLINE void differentiate(int kind, const Norm *g, int64_t start, int64_t stop) 
             store(normed + d, a);
             store(scaled + d, b);
         }
-        float first = total(sum) / C, second = total(products) / C;
+        float level = total(sum) / C, along = total(products) / C;
         for (int64_t d = 0; d < C; d += LANES)
-            store_numbers(kind, out, (load(scaled + d) - first - load(normed + d) * second) * inverse, d, C);
+            store_numbers(kind, out, (load(scaled + d) - level - load(normed + d) * along) * inverse, d, C);
     }
     float *partial = g->partial + start / CHUNK * 2 * C;
     memcpy(partial, grad_weight, C * sizeof(float));

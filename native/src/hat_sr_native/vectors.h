@@ -149,8 +149,8 @@ INLINE vector larger(vector a, vector b) {
 #endif
 }
 
-/* e^(x - most) of x <= most. Below 2^-100 it is about that: nothing beside 1, but times a value no subnormal number,
- * with which processors calculate slowly. */
+/* e^(x - most) of x that are not larger, but for rounding. Below 2^-100 it is about that: nothing beside 1, but times a
+ * value no subnormal number, with which processors calculate slowly. */
 INLINE vector exponential(vector x, vector most) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: a sum with it is rounded to an integer, found in its lowest bits */
     const float log2_e = 1.44269504f;

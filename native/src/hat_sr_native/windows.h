@@ -101,12 +101,12 @@ INLINE void unpack_square(int kind, char *to, const int64_t *at, const float *fr
     }
 }
 
-/* The result of a block, (D, QUERIES), divided by the sums of the weights */
-INLINE void unpack(int kind, char *to, const int64_t *at, const float *from, const vector *sums, int64_t tokens,
+/* The result of a block, (D, QUERIES), each query times its factor */
+INLINE void unpack(int kind, char *to, const int64_t *at, const float *from, const vector *factors, int64_t tokens,
                    int64_t D) {
     int64_t size = kind == FLOATS ? 4 : 2;
     for (int64_t n = 0; n < tokens; n += LANES) {
-        vector factor = 1.0f / sums[n / LANES];
+        vector factor = factors[n / LANES];
         for (int64_t d = 0; d < D; d += LANES) {
             if (n + LANES <= tokens && d + LANES <= D)
                 unpack_square(kind, to + size * d, at + n, from + d * QUERIES + n, factor, LANES, LANES);

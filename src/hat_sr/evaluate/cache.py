@@ -96,7 +96,7 @@ def code_digest() -> str:
     for path in sorted(folder.rglob("*.py")):
         if path.relative_to(folder).parts[0] in ("model", "image", "inference", "evaluate"):
             digest.update(path.read_bytes())
-    native = importlib.util.find_spec("hat_sr_native")  # its attention rounds in another way than torch's
+    native = importlib.util.find_spec("hat_sr_native")  # it rounds in another way than torch
     for place in [] if native is None else native.submodule_search_locations or []:
         for path in sorted(Path(place).iterdir()):
             if path.is_file():

@@ -1,6 +1,7 @@
 """Attention within windows, softmax(QKᵀ/√D + bias)·V, without and with gradients.
 
-Without gradients it is torch's fused attention, or in bfloat16 on a CPU, where that is slow, `_written_out`. With
+By hat-sr-native where it is installed and can do it (native.py), else by torch, of which this module is most:
+without gradients it is torch's fused attention, or in bfloat16 on a CPU, where that is slow, `_written_out`. With
 gradients torch would, on a CPU, fall back to a slow form, because the bias needs a gradient too: `_Attention` is that
 form in few passes, which keeps each matrix once.
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, D channels of
@@ -33,8 +34,9 @@ def attend_in_map(qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, 
     The bias says how many heads there are. `masks_3NM` are those of shifted windows: for the last row of windows, the
     last column, and the corner.
     """
-    if native := native_attention(qkv_BHWC, bias_KNM):
-        return native(qkv_BHWC, bias_KNM, masks_3NM, how)
+    native = native_attention(qkv_BHWC, bias_KNM, masks_3NM, how)
+    if native is not None:
+        return native
     return joined(attend(*cut(qkv_BHWC, len(bias_KNM), how), bias_KNM, masks_3NM), how.window_size)
 
 

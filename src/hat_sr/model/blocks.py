@@ -42,7 +42,8 @@ def drop_path(x: Tensor, rate: float, *, training: bool) -> Tensor:
 class LayerNorm(nn.LayerNorm):
     """Layer normalisation over the last axis, whose weight and bias get an exact gradient in bfloat16 too.
 
-    On a CPU torch sums that gradient in bfloat16, by which it can be off by half of its size.
+    On a CPU torch sums that gradient in bfloat16, by which it can be off by half of its size. It has both; without one
+    of them use torch's.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class GELU(nn.GELU):
-    """GELU (exact, by erf)."""
+    """GELU (exact, by erf), whose gradient is hat-sr-native's where that is installed."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the base class's name)
         """Any shape."""

@@ -58,6 +58,7 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() > 0
+        and x.shape[-1] == weight.shape[1]  # else torch says what is wrong
         and not is_traced()
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()

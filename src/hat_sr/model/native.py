@@ -6,10 +6,10 @@ heads.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,10 +23,6 @@ from hat_sr.model.window import Cut, put_windows, windows
 
 logger = logging.getLogger(__name__)
 
-
-AttendInMap = Callable[..., Tensor]
-"""Queries, keys and values in the last axis of a map, (B, H, W, 3·C), bias, masks and how to cut → (B, H, W, C) of the
-rows that have queries."""
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """How far the package's first results may be from the equations, where values are about 1."""
@@ -44,10 +40,15 @@ def without_native() -> Iterator[None]:
         _wanted.reset(token)
 
 
-def native_attention(qkv_BHWC: Tensor, bias_KNM: Tensor) -> AttendInMap | None:
-    """Attention over this map with this bias; None where torch has to do it."""
+def native_attention(qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut) -> Tensor | None:
+    """`hat_sr.model.attention.attend_in_map`; None where torch has to do it."""
     package = _package_for(qkv_BHWC, bias_KNM)
-    return None if package is None else partial(_attend_in_map, package)
+    if package is None:
+        return None
+    if torch.is_grad_enabled() and (qkv_BHWC.requires_grad or bias_KNM.requires_grad):
+        out_BHWC: Tensor = _Attention.apply(package, qkv_BHWC, bias_KNM, masks_3NM, how)  # type: ignore[no-untyped-call]
+        return out_BHWC
+    return _attended(package, qkv_BHWC, bias_KNM, masks_3NM, how, None)
 
 
 def native_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor | None:
@@ -84,13 +85,6 @@ def _package_for(x: Tensor, *weights: Tensor) -> Package | None:
     return _checked()
 
 
-def _attend_in_map(package: Package, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut) -> Tensor:
-    if torch.is_grad_enabled() and (qkv_BHWC.requires_grad or bias_KNM.requires_grad):
-        out_BHWC: Tensor = _Attention.apply(package, qkv_BHWC, bias_KNM, masks_3NM, how)  # type: ignore[no-untyped-call]
-        return out_BHWC
-    return _attended(package, qkv_BHWC, bias_KNM, masks_3NM, how, None)
-
-
 def _attended(
     package: Package, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut, sums: Tensor | None
 ) -> Tensor:
@@ -109,9 +103,8 @@ class _Attention(torch.autograd.Function):
         ctx: Any, package: Package, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut
     ) -> Tensor:
         B, H, W, _ = how.with_queries(qkv_BHWC).shape
-        sums_KBhwN = torch.empty(
-            len(bias_KNM), B, H // how.window_size, W // how.window_size, how.window_size**2, dtype=torch.float32
-        )
+        grid = H // how.window_size, W // how.window_size
+        sums_KBhwN = qkv_BHWC.new_empty(len(bias_KNM), B, *grid, how.window_size**2, dtype=torch.float32)
         ctx.package, ctx.how = package, how
         ctx.save_for_backward(qkv_BHWC, bias_KNM, masks_3NM, sums_KBhwN)
         return _attended(package, qkv_BHWC, bias_KNM, masks_3NM, how, sums_KBhwN)

@@ -113,7 +113,7 @@ class _Cut(torch.autograd.Function):
 def put_windows(x_BHWC: Tensor, values: Tensor, how: Cut) -> None:
     """Set a map to what windows of queries or of keys add up to: (B, h, w, rows, columns, …), the rest is channels.
 
-    Where there are no windows the map stays.
+    Of queries, rows without windows stay; of keys all is set, to 0 where no window reaches.
     """
     size = values.shape[3]
     if size == how.window_size:
