@@ -53,6 +53,17 @@ def _over_map(qkv, bias, masks, how):
     return torch.cat([torch.cat(row.unbind(1), dim=2) for row in out_BhwrcC.unbind(1)], dim=1)
 
 
+def _assert_same(function, equation, leaves):
+    """In values, with and without gradients, and in gradients."""
+    out, expected = function(*leaves), equation(*leaves)
+    weight = torch.rand_like(out)
+    found, wanted = (torch.autograd.grad((x * weight).sum(), leaves) for x in (out, expected))
+    with torch.no_grad():
+        pairs = [(out, expected), (function(*leaves), expected), *zip(found, wanted, strict=True)]
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(("shifted", "num_keys"), [(False, 16), (False, 36), (True, 16)])  # OCAB shifts no windows
 @pytest.mark.parametrize("windows", [1, 2, 4, 100])
 @pytest.mark.parametrize("grid", [(1, 1), (2, 3), (3, 1), (2, 5)])
@@ -60,17 +71,7 @@ def test_values_and_gradients_are_those_of_the_equation(monkeypatch, shifted, nu
     monkeypatch.setattr(attention, "MATRIX_ELEMENTS", windows * 2 * SIZE**2 * num_keys)
     inputs = _inputs(rows=grid[0], columns=grid[1], num_keys=num_keys)
     masks = shift_masks(SIZE, SIZE // 2).double() if shifted else None
-    out, expected = attend(*inputs, masks), _written_out(*inputs, masks)
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
-    weight = torch.rand_like(out)
-    for found, wanted in zip(
-        torch.autograd.grad((out * weight).sum(), inputs),
-        torch.autograd.grad((expected * weight).sum(), inputs),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-    with torch.no_grad():
-        torch.testing.assert_close(attend(*inputs, masks), expected, rtol=0, atol=1e-12)
+    _assert_same(lambda *inputs: attend(*inputs, masks), lambda *inputs: _written_out(*inputs, masks), inputs)
 
 
 @pytest.mark.parametrize(
@@ -85,17 +86,7 @@ def test_on_a_map_values_and_gradients_are_those_of_the_equation(shifted, num_ke
     shapes = (2, grid[0] * SIZE + how.above + how.below, grid[1] * SIZE, 12), (2, SIZE**2, num_keys)
     leaves = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
     masks = shift_masks(SIZE, SIZE // 2).double() if shifted else None
-    out, expected = attend_in_map(*leaves, masks, how), _over_map(*leaves, masks, how)
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
-    weight = torch.rand_like(out)
-    for found, wanted in zip(
-        torch.autograd.grad((out * weight).sum(), leaves),
-        torch.autograd.grad((expected * weight).sum(), leaves),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-    with torch.no_grad():
-        torch.testing.assert_close(attend_in_map(*leaves, masks, how), expected, rtol=0, atol=1e-12)
+    _assert_same(lambda *x: attend_in_map(*x, masks, how), lambda *x: _over_map(*x, masks, how), leaves)
 
 
 def test_of_the_matrices_only_the_weights_are_kept_for_the_backward_pass():
