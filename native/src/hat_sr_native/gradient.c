@@ -46,17 +46,16 @@ static int64_t divide(const Attention *a, float *memory, Scratch *x) {
     return at;
 }
 
-/* Words of lanes that are neighbouring queries; returns how many words that is for two vectors */
-INLINE int64_t put_row(int kind, float *to, int64_t m, vector a, vector b) {
+/* Row m of words, of lanes that are neighbouring queries */
+INLINE void put_row(int kind, float *to, int64_t m, vector a, vector b) {
     if (kind == PAIRS) {
         char *row = (char *)(to + m * QUERIES / 2);
         store_halves(row, a, LANES);
         store_halves(row + 2 * LANES, b, LANES);
-        return QUERIES / 2;
+    } else {
+        store(to + m * QUERIES, a);
+        store(to + m * QUERIES + LANES, b);
     }
-    store(to + m * QUERIES, a);
-    store(to + m * QUERIES + LANES, b);
-    return QUERIES;
 }
 
 /* Weights of `rows` keys and their gradients, and the sum of their products */

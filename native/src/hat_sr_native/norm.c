@@ -14,7 +14,7 @@ typedef struct { /* as in __init__.py */
     const void *x, *grad; /* (rows, C) */
     void *out;            /* (rows, C): the result, or the gradient of x */
     const float *weight, *bias;
-    float *stats;   /* (rows, 2): of each the mean and 1 / sqrt(variance + eps); none if it is not wanted */
+    float *stats;   /* (rows, 2): of each the mean and 1 / sqrt(variance + eps) */
     float *partial; /* (chunks, 2, C): gradients of weight and bias; those of all are put into the first */
     int64_t rows, C;
     float eps;
@@ -58,7 +58,8 @@ INLINE void normalise(int kind, const Norm *g, int64_t start, int64_t stop) {
             squares += a * a;
         }
         float inverse = 1 / sqrtf(total(squares) / C + g->eps);
-        if (g->stats) g->stats[2 * i] = mean, g->stats[2 * i + 1] = inverse;
+        g->stats[2 * i] = mean;
+        g->stats[2 * i + 1] = inverse;
         for (int64_t d = 0; d < C; d += LANES) {
             vector a = (load(row + d) - mean) * inverse;
             store_numbers(kind, out, a * load(weight + d) + load(bias + d), d, C);
