@@ -95,6 +95,7 @@ def seeds(folder: Path) -> list[Path]:
     ):
         pixels = noise(channels, "uint8")
         spec = oiio.ImageSpec(pixels.shape[1], pixels.shape[0], channels, oiio.UINT8)
+        spec.attribute("DateTime", "")  # else EXR and TIFF files take the time of writing, and no two are the same
         for key, value in attributes.items():
             spec.attribute(key, value)
         if "tile" in attributes:
