@@ -10,6 +10,7 @@ from hat_sr import HAT, HATConfig, Upscaler
 from hat_sr.model import native
 from hat_sr.model.banded import forward_in_bands
 from hat_sr.model.native import without_native
+from hat_sr.model.native_package import Package
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def calls(monkeypatch):
 
         return call
 
-    names = "attend", "gradient", "layer_norm", "layer_norm_gradient", "gelu_gradient"
+    names = [name for name in vars(Package) if not name.startswith("_")]
     monkeypatch.setattr(native, "_checked", lambda: SimpleNamespace(**{name: counted(name) for name in names}))
     return done
 
@@ -89,7 +90,9 @@ def test_gradients_of_a_training_step(calls, dtype, tolerance, window_size):
     # two norms in each of five HABs and two OCABs, one before and one behind; GELU in seven MLPs and five CABs
     norms, gelus = 2 * 7 + 2, 7 + 5
     counts = {"attend": 7, "gradient": 7, "layer_norm": norms, "layer_norm_gradient": norms, "gelu_gradient": gelus}
+    counts |= {"add_windows": 2, "linear_gradient": calls["linear_gradient"]}
     assert calls == counts
+    assert calls["linear_gradient"] in (0, 4 * 7)  # of none where torch's linear layers are not replaced
     with without_native():
         wanted = gradients()
     assert calls == counts

@@ -3,14 +3,23 @@
 import logging
 import sys
 from collections import Counter
+from itertools import product
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from hat_sr.model import linear as linear_module
 from hat_sr.model import native as native_module
 from hat_sr.model.attention import attend, attend_in_map
-from hat_sr.model.native import native_attention, native_gelu, native_layer_norm, without_native
+from hat_sr.model.linear import Linear
+from hat_sr.model.native import (
+    native_attention,
+    native_gelu,
+    native_layer_norm,
+    native_linear_gradient,
+    without_native,
+)
 from hat_sr.model.window import Cut, cut, joined, shift_masks
 from model.tiny import tiny_model
 
@@ -53,6 +62,21 @@ class StandIn:
     def gelu_gradient(self, grad, x):
         self.calls["gelu_gradient"] += 1
         return _gradients(F.gelu, [x], grad)[0] + self.wrong_by.get("of_gelu", 0)
+
+    def add_windows(self, windows, out, *, step, top, left):
+        self.calls["add_windows"] += 1
+        _, h, w, size, _, _ = windows.shape
+        room = 2 * size  # for windows on all sides
+        map_BHWC = F.pad(torch.zeros_like(out), (0, 0, room, room, room, room))
+        for row, column in product(range(h), range(w)):
+            y, x = room + top + row * step, room + left + column * step
+            map_BHWC[:, y : y + size, x : x + size] += windows[:, row, column]
+        out.copy_(map_BHWC[:, room:-room, room:-room] + self.wrong_by.get("of_windows", 0))
+
+    def linear_gradient(self, grad, x):
+        self.calls["linear_gradient"] += 1
+        rows = grad.float().flatten(0, -2)
+        return rows.T @ x.float().flatten(0, -2) + self.wrong_by.get("of_linear", 0), rows.sum(0)
 
 
 def _attended(q, k, v, bias, masks):
@@ -139,10 +163,12 @@ def test_so_does_its_training(used):
 
     found = gradients()
     # GELU is in three MLPs and two CABs.
-    assert used.calls == OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8, "gelu_gradient": 5}
+    linear = used.calls.pop("linear_gradient", 0)
+    assert linear in (0, 4 * 3)  # of none where torch's linear layers are not replaced
+    assert used.calls == OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8, "gelu_gradient": 5, "add_windows": 1}
     with without_native():
         for one, other in zip(found, gradients(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
+            assert (one - other).norm() <= 1e-5 * other.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -169,10 +195,11 @@ def test_it_is_given_the_windows_of_the_map(used, dtype, rows, key_size):
 
     leaves, grad = (qkv.requires_grad_(), bias.requires_grad_()), torch.randn_like(found)
     found = torch.autograd.grad(attend_in_map(*leaves, masks, how), leaves, grad)
-    assert used.calls == {"attend": 2, "gradient": 1}
+    assert used.calls == {"attend": 2, "gradient": 1} | ({"add_windows": 1} if how.overlap else {})
+    rounding = 0.05 if dtype == torch.bfloat16 else 1e-5  # of what windows that overlap are added up from
     for one, other in zip(found, torch.autograd.grad(by_torch(*leaves, masks, how), leaves, grad), strict=True):
         assert one.dtype == dtype
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(one, other, rtol=rounding, atol=rounding)
 
 
 def test_gradients_that_are_wanted_of_one_alone(used):
@@ -212,6 +239,30 @@ def test_its_gradient_of_gelu_is_taken(used):
     assert native_gelu(x.double()) is None
     with torch.no_grad():
         assert native_gelu(x) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_its_gradient_of_linear_layers_is_taken(used, monkeypatch, dtype):
+    monkeypatch.setattr(linear_module, "_by_onednn", lambda *tensors: True)
+    monkeypatch.setattr(linear_module, "_product", F.linear)
+    layer, x = Linear(5, 7, dtype=dtype), torch.randn(2, 3, 4, 5, dtype=dtype)
+    used.wrong_by["of_linear"] = 1.0
+    leaves, grad = (layer.weight, layer.bias), torch.randn(2, 3, 4, 7, dtype=dtype)
+    found = torch.autograd.grad(layer(x), leaves, grad)
+    with without_native():
+        of_weight, of_bias = torch.autograd.grad(layer(x), leaves, grad)
+    assert used.calls == {"linear_gradient": 1}
+    rounding = 0.05 if dtype == torch.bfloat16 else 1e-5
+    assert found[0].dtype == found[1].dtype == dtype
+    torch.testing.assert_close(found[0], of_weight + 1.0, rtol=rounding, atol=rounding)
+    torch.testing.assert_close(found[1], of_bias, rtol=rounding, atol=rounding)
+
+
+def test_what_multiplies_bfloat16_itself_is_left_to_torch(used, monkeypatch):
+    monkeypatch.setattr(native_module, "_has_amx", lambda: True)
+    x = torch.randn(3, 4)
+    assert native_linear_gradient(x.bfloat16(), x.bfloat16()) is None
+    assert native_linear_gradient(x, x) is not None
 
 
 @pytest.mark.parametrize(
@@ -286,6 +337,8 @@ class Empty:
         (StandIn(normed=0.05), "is wrong by 0.05 in torch.float32"),
         (StandIn(grad_weight=0.05), "is wrong by 0.05 in torch.float32"),
         (StandIn(of_gelu=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(of_windows=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(of_linear=0.05), "is wrong by 0.05 in torch.float32"),
         (Broken(), "no such library"),
         (Empty(), "no attribute 'attend'"),
         (Old(), "unexpected keyword argument 'out'"),

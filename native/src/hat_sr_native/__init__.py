@@ -1,5 +1,5 @@
 """What torch is slow at in HAT on CPUs, in C: `attend`, attention in windows that may be views of a feature map, and
-its `gradient`; `layer_norm` and `layer_norm_gradient`; `gelu_gradient`.
+its `gradient`; `layer_norm` and `layer_norm_gradient`; `gelu_gradient`; `linear_gradient`.
 
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, C channels,
 D channels of a head (C = K·D).
@@ -62,6 +62,28 @@ class _Gelu(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "grad", "out")),
         ("count", ctypes.c_int64),
+        ("low", ctypes.c_int32),
+    )
+
+
+class _Linear(ctypes.Structure):
+    """What linear.c calls Linear."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "grad", "weight", "bias", "partial")),
+        *((name, ctypes.c_int64) for name in ("rows", "I", "O")),
+        ("low", ctypes.c_int32),
+    )
+
+
+class _Overlap(ctypes.Structure):
+    """What overlap.c calls Overlap."""
+
+    _fields_ = (
+        ("windows", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("strides", ctypes.c_int64 * 3),
+        *((name, ctypes.c_int64) for name in ("B", "h", "w", "H", "W", "C", "size", "step", "top", "left")),
         ("low", ctypes.c_int32),
     )
 
@@ -202,8 +224,7 @@ def gelu_gradient(grad: Tensor, x: Tensor, *, level: str | None = None) -> Tenso
     Both are float32 or bfloat16 on the CPU; `level` as in `attend`. Raises ValueError for anything else.
     """
     _check_like("the gradient", grad, x)
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"x is {x.dtype} on {x.device}: float32 or bfloat16 on the CPU is needed")
+    _check_numbers("x", x)
     if not x.stride() == grad.stride() == torch.empty_like(x).stride():  # in whatever order, but dense and the same
         x, grad = x.contiguous(), grad.contiguous()
     out = torch.empty_like(x)
@@ -212,13 +233,68 @@ def gelu_gradient(grad: Tensor, x: Tensor, *, level: str | None = None) -> Tenso
     return out
 
 
+def linear_gradient(grad: Tensor, x: Tensor, *, level: str | None = None) -> tuple[Tensor, Tensor]:
+    """The gradient of a linear layer's weights, (O, I), and biases, (O,), in float32, for that of its result.
+
+    grad is (…, O) and x (…, I), both float32 or both bfloat16, on the CPU; `level` as in `attend`. Raises ValueError
+    for anything else.
+    """
+    if x.dim() == 0 or grad.dim() == 0 or x.shape[:-1] != grad.shape[:-1]:
+        raise ValueError(
+            f"x and the gradient have the shapes {tuple(x.shape)} and {tuple(grad.shape)}: all but the last axis must "
+            "be the same"
+        )
+    _check_numbers("x", x)
+    _check_numbers("the gradient", grad)
+    if grad.dtype != x.dtype:
+        raise ValueError(f"the gradient is {grad.dtype} and x {x.dtype}: they must be the same")
+    x, grad = x.contiguous(), grad.contiguous()
+    I, O = x.shape[-1], grad.shape[-1]  # noqa: E741 (as in linear.c)
+    weight, bias = _floats(O, I).zero_(), _floats(O).zero_()
+    g = _Linear(rows=x.shape[:-1].numel(), I=I, O=O, low=x.dtype == torch.bfloat16)
+    library = _library(_known(level))
+    partial = _floats(library.hat_sr_linear_partial_size(ctypes.byref(g)))
+    g.x, g.grad, g.weight, g.bias, g.partial = (tensor.data_ptr() for tensor in (x, grad, weight, bias, partial))
+    if grad.numel():
+        library.hat_sr_linear_gradient(ctypes.byref(g), torch.get_num_threads())
+    return weight, bias
+
+
+def add_windows(
+    windows_BhwrcC: Tensor, out_BHWC: Tensor, *, step: int, top: int, left: int, level: str | None = None
+) -> None:
+    """Set a map to what windows of size×size pixels that may overlap add up to, to 0 where there is none.
+
+    The first window starts at row `top` and column `left` of the map, before which it may be, and the next ones `step`
+    further. What lies beyond the map is left out. Both tensors are float32 or both bfloat16, on the CPU, the last axis
+    of the map contiguous; `level` as in `attend`. Raises ValueError for anything else.
+    """
+    B, h, w, size, columns, C = windows_BhwrcC.shape if windows_BhwrcC.dim() == 6 else (0,) * 6
+    if windows_BhwrcC.dim() != 6 or size != columns or out_BHWC.dim() != 4 or out_BHWC.shape[::3] != (B, C):
+        raise ValueError(
+            f"windows and the map have the shapes {tuple(windows_BhwrcC.shape)} and {tuple(out_BHWC.shape)}: "
+            "(B, h, w, size, size, C) and (B, H, W, C) are needed"
+        )
+    _check_numbers("the tensor of windows", windows_BhwrcC)
+    _check_numbers("the map", out_BHWC)
+    if windows_BhwrcC.dtype != out_BHWC.dtype:
+        raise ValueError(f"windows are {windows_BhwrcC.dtype} and the map {out_BHWC.dtype}: they must be the same")
+    if step < 1 or out_BHWC.stride(-1) != 1:
+        raise ValueError(f"step is {step}, the map's last stride {out_BHWC.stride(-1)}: 1 or more, and 1, are needed")
+    windows_BhwrcC = windows_BhwrcC.contiguous()
+    g = _Overlap(windows=windows_BhwrcC.data_ptr(), out=out_BHWC.data_ptr(), strides=out_BHWC.stride()[:3])
+    g.B, g.h, g.w, g.H, g.W, g.C, g.size, g.step, g.top, g.left = B, h, w, *out_BHWC.shape[1:], size, step, top, left
+    g.low = out_BHWC.dtype == torch.bfloat16
+    if out_BHWC.numel():
+        _library(_known(level)).hat_sr_add_windows(ctypes.byref(g), torch.get_num_threads())
+
+
 def _norm(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[_Norm, Tensor, list[Tensor]]:
     """The structure for C, x as it is read, and the tensors whose memory the structure points to."""
     for name, tensor, shape in (("weight", weight, x.shape[-1:]), ("bias", bias, x.shape[-1:]), ("x", x, x.shape)):
         if tensor.shape != shape or x.dim() == 0:
             raise ValueError(f"{name} has the shape {tuple(tensor.shape)}: {tuple(shape)} is needed")
-        if tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}: float32 or bfloat16 on the CPU is needed")
+        _check_numbers(name, tensor)
     x, weight, bias = x.contiguous(), weight.float().contiguous(), bias.float().contiguous()
     C = x.shape[-1]
     g = _Norm(rows=x.numel() // max(C, 1), C=C, low=x.dtype == torch.bfloat16)
@@ -234,6 +310,11 @@ def _known(level: str | None) -> str:
 
 def _floats(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def _check_numbers(name: str, x: Tensor) -> None:
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"{name} is {x.dtype} on {x.device}: float32 or bfloat16 on the CPU is needed")
 
 
 def _check_floats(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
@@ -278,8 +359,7 @@ def _described(
             "they must be the same"
         )
     for x in (q, k, v, bias, out, *([] if masks is None else [masks])):
-        if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"a tensor is {x.dtype} on {x.device}: float32 or bfloat16 on the CPU is needed")
+        _check_numbers("a tensor", x)
     if out.stride(-1) != 1:
         raise ValueError("the channels of out are not side by side in memory, as they must be")
     # Rows of numbers side by side are what is read; other tensors are copied.
@@ -333,11 +413,13 @@ def _library(level: str) -> ctypes.CDLL:
         function = getattr(library, f"hat_sr_{size}")
         function.argtypes, function.restype = (ctypes.POINTER(_Attention),), ctypes.c_int64
     with_scratch = {"attend": _Attention, "gradient": _Gradient}
-    without = {"norm": _Norm, "norm_gradient": _Norm, "gelu_gradient": _Gelu}
+    without = {"norm": _Norm, "norm_gradient": _Norm, "gelu_gradient": _Gelu, "linear_gradient": _Linear}
+    without["add_windows"] = _Overlap
     for name, structure in (with_scratch | without).items():
         function = getattr(library, f"hat_sr_{name}")
         scratch = (ctypes.c_void_p,) if name in with_scratch else ()
         function.argtypes, function.restype = (ctypes.POINTER(structure), *scratch, ctypes.c_int), None
-    library.hat_sr_norm_partial_size.argtypes = (ctypes.POINTER(_Norm),)
-    library.hat_sr_norm_partial_size.restype = ctypes.c_int64
+    for name, structure in (("norm", _Norm), ("linear", _Linear)):
+        function = getattr(library, f"hat_sr_{name}_partial_size")
+        function.argtypes, function.restype = (ctypes.POINTER(structure),), ctypes.c_int64
     return library

@@ -10,7 +10,6 @@
 
 #include "windows.h"
 
-#define TILE_ROWS 6    /* keys whose gradients are in registers at once */
 #define MOST_CHUNKS 64 /* of a head's windows, each of which adds up gradients of biases for itself, in order, so that */
 #define FEW_CHUNKS 4   /* the sum does not depend on the number of threads; fewer where the biases are many */
 
@@ -30,8 +29,6 @@ typedef struct { /* memory to work in; widths in words */
     float *dq;             /* (mix_width, QUERIES) */
     float *dk, *dv;        /* (M, width) */
 } Scratch;
-
-INLINE int64_t row_width(int64_t D) { return (D + LANES - 1) / LANES * LANES; }
 
 /* Takes the parts from `memory`, or, of none, only counts: in floats */
 static int64_t divide(const Attention *a, float *memory, Scratch *x) {
@@ -110,49 +107,6 @@ INLINE void differentiate(int kind, const Scratch *x, int64_t M, const vector *d
     }
 }
 
-/* Adds the products of `rows` keys with `vectors` times LANES channels, over the queries of a block */
-INLINE void add_tile(int kind, int rows, int vectors, float *to, const float *p, const float *x, int64_t width) {
-    int64_t steps = kind == PAIRS ? QUERIES / 2 : QUERIES;
-    vector sums[TILE_ROWS][2];
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int i = 0; i < vectors; i++) sums[r][i] = load(to + r * width + i * LANES);
-    for (int64_t n = 0; n < steps; n++) {
-        vector channels[2];
-        UNROLL for (int i = 0; i < vectors; i++) channels[i] = load(x + n * width + i * LANES);
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int i = 0; i < vectors; i++)
-                sums[r][i] = multiplied(kind, sums[r][i], channels[i], p + r * steps + n);
-    }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int i = 0; i < vectors; i++) store(to + r * width + i * LANES, sums[r][i]);
-}
-
-/* Adds to gradients of keys or values, (M, width), the words (M, queries) times the rows of a block's queries */
-INLINE void add_products(int kind, float *to, const float *p, const float *x, int64_t M, int64_t width) {
-    int64_t steps = kind == PAIRS ? QUERIES / 2 : QUERIES;
-    for (int64_t d = 0; d < width; d += 2 * LANES) {
-        int both = d + LANES < width;
-#define TILE(rows)                                                                                             \
-    if (both)                                                                                                  \
-        add_tile(kind, rows, 2, to + m * width + d, p + m * steps, x + d, width);                              \
-    else                                                                                                       \
-        add_tile(kind, rows, 1, to + m * width + d, p + m * steps, x + d, width);
-        int64_t m = 0;
-        for (; m + TILE_ROWS <= M; m += TILE_ROWS) { TILE(TILE_ROWS) }
-        for (; m < M; m++) { TILE(1) }
-    }
-}
-
-/* Tokens as rows of words */
-INLINE void pack_rows(int kind, float *to, const char *from, const int64_t *at, int64_t tokens, int64_t D) {
-    int64_t width = row_width(D), rows = kind == PAIRS ? QUERIES / 2 : QUERIES;
-    memset(to, 0, rows * width * sizeof(float));
-    if (kind == PAIRS)
-        pack_pairs(to, from, at, tokens, D, width);
-    else
-        pack_tokens(kind, to, from, at, tokens, D, width);
-}
-
 /* Gradients of keys or values into the map */
 INLINE void put_tokens(int kind, char *to, const int64_t *at, const float *from, int64_t tokens, int64_t D,
                        float factor) {
@@ -172,6 +126,7 @@ INLINE void work(int kind, const Gradient *g, int64_t i, int64_t next, const Scr
     Window window = window_of(a, i), following = window_of(a, next);
     int64_t N = a->N, M = a->M, D = a->D, words = kind == PAIRS ? D / 2 : D;
     int64_t rows = mix_rows(D), mixed = mix_width(D), width = row_width(D);
+    const int64_t steps = kind == PAIRS ? QUERIES / 2 : QUERIES; /* rows of queries, or of pairs of them */
     float scale = 1 / sqrtf((float)D);
     int64_t size = kind == FLOATS ? 4 : 2;
 
@@ -190,8 +145,8 @@ INLINE void work(int kind, const Gradient *g, int64_t i, int64_t next, const Scr
         memcpy(log_sums, window.sums + n, tokens * sizeof(float));
         pack_lanes(kind, x->q, window.q, a->q.tokens + n, tokens, words);
         pack_lanes(kind, x->out, window.out, a->out.tokens + n, tokens, words);
-        pack_rows(kind, x->q_rows, window.q, a->q.tokens + n, tokens, D);
-        pack_rows(kind, x->out_rows, window.out, a->out.tokens + n, tokens, D);
+        pack_rows(kind, x->q_rows, window.q, a->q.tokens + n, tokens, D, steps, width);
+        pack_rows(kind, x->out_rows, window.out, a->out.tokens + n, tokens, D, steps, width);
         fetch(place(a, &g->q, i), g->q.tokens, n, n + tokens, D * size);
         fetch(following.q, a->q.tokens, n, n + tokens, D * size);
         fetch(following.out, a->out.tokens, n, n + tokens, D * size);
@@ -203,8 +158,8 @@ INLINE void work(int kind, const Gradient *g, int64_t i, int64_t next, const Scr
             weigh(kind, KEY_ROWS, x, m, words, scale, biases, mask, log_sums, delta);
         for (; m < M; m++) weigh(kind, 1, x, m, words, scale, biases, mask, log_sums, delta);
         differentiate(kind, x, M, delta, bias + n * M);
-        add_products(kind, x->dv, x->p, x->out_rows, M, width);
-        add_products(kind, x->dk, x->ds, x->q_rows, M, width);
+        add_products(kind, x->dv, x->p, steps, 1, x->out_rows, M, width, steps);
+        add_products(kind, x->dk, x->ds, steps, 1, x->q_rows, M, width, steps);
         memset(x->dq, 0, mixed * QUERIES * sizeof(float));
         mix_all(kind, rows, x->dq, x->ds_mixed, x->mixed_k, mixed, kind == PAIRS ? (M + 1) / 2 : M);
         unpack(kind, place(a, &g->q, i), g->q.tokens + n, x->dq, factors, tokens, D);

@@ -9,7 +9,7 @@
 
 #pragma once
 
-#include "vectors.h"
+#include "products.h"
 
 #define QUERIES (2 * LANES)           /* of a block: two vectors */
 #define KEY_ROWS (REGISTERS / 4)      /* keys whose scores are in registers at once */
@@ -39,32 +39,6 @@ typedef struct { /* one head of one window */
 } Window;
 
 /* ---- into the order of reading, and back ---- */
-
-/* The first `count` words, then zeros */
-INLINE vector words_of(int kind, const char *x, int64_t count) {
-    if (kind == WIDENED) return (vector)(load_halves(x, count) << 16);
-    return load_words(x, count);
-}
-
-/* Keys, or values that are not paired: (tokens, width). Less than LANES words more are written. */
-INLINE void pack_tokens(int kind, float *to, const char *from, const int64_t *at, int64_t tokens, int64_t words,
-                        int64_t width) {
-    int64_t size = kind == WIDENED ? 2 : 4;
-    for (int64_t t = 0; t < tokens; t++)
-        for (int64_t d = 0; d < words; d += LANES)
-            WHOLE_OR_REST(store(to + t * width + d, words_of(kind, from + at[t] + size * d, count)), words - d);
-}
-
-/* Values as pairs of tokens: (tokens / 2, width). Less than LANES words more are written. */
-INLINE void pack_pairs(float *to, const char *from, const int64_t *at, int64_t tokens, int64_t D, int64_t width) {
-    for (int64_t t = 0; t < tokens; t += 2)
-        for (int64_t d = 0; d < D; d += LANES) {
-            ints lower, upper = {0};
-            WHOLE_OR_REST(lower = load_halves(from + at[t] + 2 * d, count), D - d);
-            if (t + 1 < tokens) WHOLE_OR_REST(upper = load_halves(from + at[t + 1] + 2 * d, count), D - d);
-            store(to + t / 2 * width + d, (vector)(lower | upper << 16));
-        }
-}
 
 /* Up to LANES tokens with up to LANES words each, turned round */
 INLINE void pack_square(int kind, float *to, const char *from, const int64_t *at, int64_t tokens, int64_t words) {

@@ -98,7 +98,11 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
-        return x_BHWC * self.weights(x_BHWC.flatten(1, 2).mean(1))[:, None, None]
+        _, H, W, _ = x_BHWC.shape
+        # As a sum, divided: the gradient of a mean is a map of its own, twice. float16 would not hold the sum.
+        dtype = torch.float32 if x_BHWC.dtype == torch.float16 else None
+        mean_BC = (x_BHWC.sum((1, 2), dtype=dtype) / (H * W)).to(x_BHWC.dtype)
+        return x_BHWC * self.weights(mean_BC)[:, None, None]
 
     def weights(self, mean_BC: Tensor) -> Tensor:
         """The weights of the channels, of their means: (B, C) → (B, C)."""

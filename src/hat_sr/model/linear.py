@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from hat_sr.model.native import native_linear_gradient
 from hat_sr.model.tracing import is_traced
 
 
@@ -39,9 +40,14 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
+        grad_x = _product(grad, weight.t(), None) if of_x else None
+        native = native_linear_gradient(grad, x) if of_weight else None
+        if native is not None:
+            grad_weight, grad_bias = (gradient.to(weight.dtype) for gradient in native)
+            return grad_x, grad_weight, grad_bias if of_bias else None
         rows = grad.reshape(-1, grad.shape[-1])
         return (
-            _product(grad, weight.t(), None) if of_x else None,
+            grad_x,
             rows.t() @ x.reshape(-1, x.shape[-1]) if of_weight else None,  # here torch's own is the faster one
             rows.sum(0) if of_bias else None,
         )

@@ -1,4 +1,4 @@
-"""The optional package hat-sr-native: window attention, layer norms and the gradient of GELU in C, for CPUs.
+"""The optional package hat-sr-native: window attention, layer norms and some gradients in C, for CPUs.
 
 It is used if it is installed; torch does the same without it.
 Layout in names: B batch, H W, C channels, h w rows and columns of windows, N query and M key tokens of a window, K
@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from hat_sr.model.native_package import Package, largest_error
 from hat_sr.model.tracing import is_traced
-from hat_sr.model.window import Cut, put_windows, windows
+from hat_sr.model.window import Cut, windows
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def native_attention(qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | Non
     if torch.is_grad_enabled() and (qkv_BHWC.requires_grad or bias_KNM.requires_grad):
         out_BHWC: Tensor = _Attention.apply(package, qkv_BHWC, bias_KNM, masks_3NM, how)  # type: ignore[no-untyped-call]
         return out_BHWC
-    return _attended(package, qkv_BHWC, bias_KNM, masks_3NM, how, None)
+    return _attended(package, qkv_BHWC, how.views(qkv_BHWC), bias_KNM, masks_3NM, how, None)
 
 
 def native_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor | None:
@@ -73,6 +73,19 @@ def native_gelu(x: Tensor) -> Tensor | None:
     return out
 
 
+def native_linear_gradient(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The gradient of a linear layer's weights and biases, in float32; None where torch has to do it."""
+    package = None if x.dtype == torch.bfloat16 and _has_amx() else _package_for(x, grad)
+    return None if package is None else package.linear_gradient(grad, x)
+
+
+@lru_cache(maxsize=1)
+def _has_amx() -> bool:
+    """Whether the processor multiplies matrices of bfloat16, which torch makes use of and the package does not."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
+
+
 def _package_for(x: Tensor, *weights: Tensor) -> Package | None:
     """The package, if it can work on this tensor with these weights."""
     if is_traced() or not _wanted.get():
@@ -85,13 +98,23 @@ def _package_for(x: Tensor, *weights: Tensor) -> Package | None:
     return _checked()
 
 
+Views = tuple[Tensor, Tensor, Tensor]
+"""Windows of queries, keys and values: (B, h, w, rows, columns, C)."""
+
+
 def _attended(
-    package: Package, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut, sums: Tensor | None
+    package: Package,
+    qkv_BHWC: Tensor,
+    views: Views,
+    bias_KNM: Tensor,
+    masks_3NM: Tensor | None,
+    how: Cut,
+    sums: Tensor | None,
 ) -> Tensor:
     """Windows are views of the map, and so are those of the result: nothing is cut out or put back."""
-    q, k, v = how.views(qkv_BHWC)
-    out_BHWC = torch.empty_like(how.with_queries(qkv_BHWC)[..., : q.shape[-1]], memory_format=torch.contiguous_format)
-    package.attend(q, k, v, bias_KNM, masks_3NM, out=windows(out_BHWC, how.window_size, how.window_size), sums=sums)
+    C = qkv_BHWC.shape[-1] // 3
+    out_BHWC = torch.empty_like(how.with_queries(qkv_BHWC)[..., :C], memory_format=torch.contiguous_format)
+    package.attend(*views, bias_KNM, masks_3NM, out=windows(out_BHWC, how.window_size, how.window_size), sums=sums)
     return out_BHWC
 
 
@@ -105,32 +128,32 @@ class _Attention(torch.autograd.Function):
         B, H, W, _ = how.with_queries(qkv_BHWC).shape
         grid = H // how.window_size, W // how.window_size
         sums_KBhwN = qkv_BHWC.new_empty(len(bias_KNM), B, *grid, how.window_size**2, dtype=torch.float32)
-        ctx.package, ctx.how = package, how
-        ctx.save_for_backward(qkv_BHWC, bias_KNM, masks_3NM, sums_KBhwN)
-        return _attended(package, qkv_BHWC, bias_KNM, masks_3NM, how, sums_KBhwN)
+        views = how.views(qkv_BHWC)
+        ctx.package, ctx.how, ctx.shape = package, how, qkv_BHWC.shape
+        ctx.save_for_backward(*views, bias_KNM, masks_3NM, sums_KBhwN)
+        return _attended(package, qkv_BHWC, views, bias_KNM, masks_3NM, how, sums_KBhwN)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out_BHWC: Tensor) -> tuple[Tensor | None, ...]:
-        qkv_BHWC, bias_KNM, masks_3NM, sums_KBhwN = ctx.saved_tensors
+        q, k, v, bias_KNM, masks_3NM, sums_KBhwN = ctx.saved_tensors
         how: Cut = ctx.how
-        q, k, v = how.views(qkv_BHWC)
-        grad_BHWC = how.new_map(qkv_BHWC, qkv_BHWC.shape)
-        parts = grad_BHWC.chunk(3, dim=-1)
-        grads = [how.query_windows(x_BHWC) for x_BHWC in parts]
-        if how.overlap:  # windows of keys and values do, so they need memory of their own
-            grads[1:] = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (k, v))
-        grad_q, grad_k, grad_v = grads
+        C = q.shape[-1]
+        grad_BHWC = how.new_map(q, ctx.shape)
+        grad_q_BHWC, grad_kv_BHWC = grad_BHWC.split((C, 2 * C), dim=-1)
+        # Windows of keys and values that overlap need memory of their own.
+        grad_kv = q.new_empty(*k.shape[:-1], 2 * C) if how.overlap else how.query_windows(grad_kv_BHWC)
+        grad_k, grad_v = grad_kv.chunk(2, dim=-1)
         grad_bias = ctx.package.gradient(
             windows(grad_out_BHWC, how.window_size, how.window_size),
             *(q, k, v, bias_KNM, masks_3NM, sums_KBhwN),
-            grad_q=grad_q,
+            grad_q=how.query_windows(grad_q_BHWC),
             grad_k=grad_k,
             grad_v=grad_v,
         )
         if how.overlap:
-            for x_BHWC, grad in zip(parts[1:], grads[1:], strict=True):
-                put_windows(x_BHWC, grad, how)
+            first = {"top": how.above - how.overlap, "left": -how.overlap}
+            ctx.package.add_windows(grad_kv, grad_kv_BHWC, step=how.window_size, **first)
         return None, grad_BHWC, grad_bias.to(bias_KNM.dtype), None, None
 
 

@@ -33,6 +33,9 @@ class Package(Protocol):
     ) -> Tensor:
         """The gradient of the bias, in float32; the others are put into tensors."""
 
+    def add_windows(self, windows: Tensor, out: Tensor, *, step: int, top: int, left: int) -> None:
+        """Set a map to what windows add up to that may overlap."""
+
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """The result, and what `layer_norm_gradient` needs."""
 
@@ -44,6 +47,9 @@ class Package(Protocol):
     def gelu_gradient(self, grad: Tensor, x: Tensor) -> Tensor:
         """The gradient of x."""
 
+    def linear_gradient(self, grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients, in float32, of a linear layer's weight and bias."""
+
 
 def largest_error(package: Package, dtype: torch.dtype) -> float:
     """How far its results are from the equations, in float64, at most; not a number if one of them is not.
@@ -51,7 +57,13 @@ def largest_error(package: Package, dtype: torch.dtype) -> float:
     Whatever a package raises that is not what it should be is handed on.
     """
     with torch.no_grad():
-        pairs = [*_attention(package, dtype), *_layer_norm(package, dtype), *_gelu(package, dtype)]
+        pairs = [
+            *_attention(package, dtype),
+            *_windows(package, dtype),
+            *_layer_norm(package, dtype),
+            *_gelu(package, dtype),
+            *_linear(package, dtype),
+        ]
         return float(torch.stack([(found.double() - wanted).abs().max() for found, wanted in pairs]).max())
 
 
@@ -96,6 +108,17 @@ def _attention(package: Package, dtype: torch.dtype) -> Pairs:
     ]
 
 
+def _windows(package: Package, dtype: torch.dtype) -> Pairs:
+    """Two times three windows of 3×3 pixels, 2 further each, in a map of 4×5, above and left of which they start."""
+    values, out = _numbers(dtype, 1, 2, 3, 3, 3, 7), torch.empty(1, 4, 5, 7, dtype=dtype, device="cpu")
+    package.add_windows(values, out, step=2, top=-1, left=-1)
+    wanted = torch.zeros(1, 5, 7, 7, dtype=torch.float64, device="cpu")
+    for row in range(2):
+        for column in range(3):
+            wanted[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3] += values[:, row, column].double()
+    return [(out, wanted[:, 1:, 1:6])]
+
+
 def _layer_norm(package: Package, dtype: torch.dtype) -> Pairs:
     """Of six rows of 21 channels."""
     x, grad = _numbers(dtype, 2, 3, 21), _numbers(dtype, 2, 3, 21).flip(-1)
@@ -120,3 +143,11 @@ def _gelu(package: Package, dtype: torch.dtype) -> Pairs:
     normal = x.double()
     slope = torch.special.ndtr(normal) + normal * (-normal.square() / 2).exp() / (2 * torch.pi) ** 0.5
     return [(package.gelu_gradient(grad, x), grad.double() * slope)]
+
+
+def _linear(package: Package, dtype: torch.dtype) -> Pairs:
+    """Of six rows, from 21 channels to 17."""
+    x, grad = _numbers(dtype, 2, 3, 21), _numbers(dtype, 2, 3, 17).neg()
+    grad_weight, grad_bias = package.linear_gradient(grad, x)
+    rows = grad.double().flatten(0, 1)
+    return [(grad_weight, rows.mT @ x.double().flatten(0, 1)), (grad_bias, rows.sum(0))]

@@ -182,12 +182,11 @@ def train_step(state: TrainState, batch: Batch) -> float:
     loss, _ = mean_and_any(compute_gradients(state, batch, num_parts=optim.accumulate), False)
     if not loss <= optim.largest_loss:
         raise _unusable(state, batch, "loss", f"{loss}, above optim.largest_loss {optim.largest_loss} or no number")
-    norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), optim.clip_norm or math.inf)
+    norm = torch.nn.utils.clip_grad_norm_(state.weights, optim.clip_norm or math.inf)
     if not math.isfinite(whole(norm).item()):
         raise _unusable(state, batch, "gradient", "not finite")
     state.optimizer.step()
-    weights = list(state.network.parameters())
-    get_ema_multi_avg_fn(ema_decay(optim, state.step))(list(state.averaged.parameters()), weights, state.step)
+    get_ema_multi_avg_fn(ema_decay(optim, state.step))(state.averaged_weights, state.weights, state.step)
     if state.recipe.network is not None:  # running statistics and the like; HAT has none
         for running, own, averaged in zip(
             *(m.buffers() for m in (state.running, state.network, state.averaged)), strict=True
@@ -212,14 +211,14 @@ def _unusable(state: TrainState, batch: Batch, what: str, found: str) -> Trainin
 def compute_gradients(state: TrainState, batch: Batch, *, num_parts: int = 1) -> float:
     """Set the gradients of `state.network` to those of the loss of one batch, in parts; returns the loss."""
     optim = state.recipe.optim
-    weights: list[Tensor] = list(state.network.parameters())
-    running: list[Tensor] = list(state.running.parameters())
+    weights, running = state.weights, state.running_weights
     copied = running[0] is not weights[0]
     if copied:
         with torch.no_grad():
             torch._foreach_copy_(running, weights)
         state.optimizer.zero_grad()
-    state.running.train().zero_grad()
+    state.running.train()
+    _drop_gradients(running)
     total = 0.0
     parts = list(zip(batch.lr.chunk(num_parts), batch.hr.chunk(num_parts), strict=True))
     for number, (lr, hr) in enumerate(parts):
@@ -238,5 +237,10 @@ def compute_gradients(state: TrainState, batch: Batch, *, num_parts: int = 1) ->
             for weight, copy in zip(weights, running, strict=True):
                 if copy.grad is not None:
                     weight.grad = copy.grad.float() if weight.grad is None else weight.grad.add_(copy.grad)
-            state.running.zero_grad()
+            _drop_gradients(running)
     return total if math.isfinite(total) else math.nan
+
+
+def _drop_gradients(weights: list[Tensor]) -> None:
+    for weight in weights:
+        weight.grad = None

@@ -11,11 +11,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from hat_sr.errors import WeightsError
@@ -58,6 +59,22 @@ class TrainState:
     """Steps done. The number of the next one, and with the seed all that its samples and random numbers depend on."""
     best_psnr: float = -math.inf
     """The highest PSNR of a validation so far, dB."""
+
+    # Kept, since going through the modules takes a hundredth of a step of a small network.
+    @cached_property
+    def weights(self) -> list[Tensor]:
+        """Those of `network`."""
+        return list(self.network.parameters())
+
+    @cached_property
+    def running_weights(self) -> list[Tensor]:
+        """Those of `running`."""
+        return list(self.running.parameters())
+
+    @cached_property
+    def averaged_weights(self) -> list[Tensor]:
+        """Those of `averaged`."""
+        return list(self.averaged.parameters())
 
 
 def start_state(recipe: Recipe, processes: Processes, *, resuming: bool = False) -> TrainState:
