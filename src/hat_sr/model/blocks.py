@@ -141,7 +141,10 @@ class CAB(nn.Module):
 
 def position_bias(table: Tensor, index_NM: Tensor) -> Tensor:
     """The bias of each pair of query and key: a table of (positions, K) → (K, N, M)."""
-    return F.embedding(index_NM, table).permute(2, 0, 1).contiguous()  # table[index_NM] takes three times as long
+    # Of all ways to look up, gather has by far the fastest gradient: a sum for each position, here in float32.
+    by_head = table.float() if table.dtype == torch.bfloat16 else table
+    bias = by_head.t().gather(1, index_NM.flatten().expand(table.shape[1], -1))
+    return bias.to(table.dtype).view(-1, *index_NM.shape)
 
 
 class WindowAttention(nn.Module):
