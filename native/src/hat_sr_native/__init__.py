@@ -1,5 +1,6 @@
 """What torch is slow at in HAT on CPUs, in C: `attend`, attention in windows that may be views of a feature map, and
-its `gradient`; `layer_norm` and `layer_norm_gradient`; `gelu_gradient`; `linear_gradient`.
+its `gradient`; `add_windows`, for windows that overlap; `layer_norm` and `layer_norm_gradient`; `gelu_gradient`;
+`linear_gradient`.
 
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, C channels,
 D channels of a head (C = K·D).
@@ -406,20 +407,34 @@ def _path(level: str) -> Path:
     return Path(__file__).with_name(f"{level}.so")
 
 
+_SIZES = {
+    **dict.fromkeys(("prepared", "scratch", "partial", "gradient_scratch"), _Attention),
+    "norm_partial": _Norm,
+    "linear_partial": _Linear,
+}
+"""What says how much memory is needed, and the structure it is asked with."""
+
+_WITH_SCRATCH = {"attend": _Attention, "gradient": _Gradient}
+"""What works in memory of each thread, and the structure it takes."""
+
+_WITHOUT_SCRATCH = {
+    "add_windows": _Overlap,
+    "norm": _Norm,
+    "norm_gradient": _Norm,
+    "gelu_gradient": _Gelu,
+    "linear_gradient": _Linear,
+}
+"""All else that is called."""
+
+
 @lru_cache
 def _library(level: str) -> ctypes.CDLL:
     library = ctypes.CDLL(str(_path(level)))  # lets go of Python's lock while it works
-    for size in ("prepared_size", "scratch_size", "partial_size", "gradient_scratch_size"):
-        function = getattr(library, f"hat_sr_{size}")
-        function.argtypes, function.restype = (ctypes.POINTER(_Attention),), ctypes.c_int64
-    with_scratch = {"attend": _Attention, "gradient": _Gradient}
-    without = {"norm": _Norm, "norm_gradient": _Norm, "gelu_gradient": _Gelu, "linear_gradient": _Linear}
-    without["add_windows"] = _Overlap
-    for name, structure in (with_scratch | without).items():
-        function = getattr(library, f"hat_sr_{name}")
-        scratch = (ctypes.c_void_p,) if name in with_scratch else ()
-        function.argtypes, function.restype = (ctypes.POINTER(structure), *scratch, ctypes.c_int), None
-    for name, structure in (("norm", _Norm), ("linear", _Linear)):
-        function = getattr(library, f"hat_sr_{name}_partial_size")
+    for name, structure in _SIZES.items():
+        function = getattr(library, f"hat_sr_{name}_size")
         function.argtypes, function.restype = (ctypes.POINTER(structure),), ctypes.c_int64
+    for name, structure in (_WITH_SCRATCH | _WITHOUT_SCRATCH).items():
+        function = getattr(library, f"hat_sr_{name}")
+        scratch = (ctypes.c_void_p,) if name in _WITH_SCRATCH else ()
+        function.argtypes, function.restype = (ctypes.POINTER(structure), *scratch, ctypes.c_int), None
     return library

@@ -32,11 +32,6 @@ static int64_t sums_size(const Linear *g) { return rounded(g->O) * (rounded(g->I
 /* Of those, and of the rows in work */
 static int64_t chunk_size(const Linear *g) { return sums_size(g) + STEPS * (rounded(g->O) + rounded(g->I)); }
 
-/* Asks for memory before it is needed */
-INLINE void fetch_rows(const char *x, int64_t size) {
-    for (int64_t i = 0; i < size; i += 64) __builtin_prefetch(x + i, 0, 2);
-}
-
 INLINE void add_biases(int kind, float *to, const float *grad, int64_t outputs) {
     const int32_t ones = kind == PAIRS ? 0x3f803f80 : 0x3f800000; /* a word: two times 1, or 1 */
     float one;
@@ -64,8 +59,8 @@ INLINE void work(int kind, const Linear *g, int64_t start, int64_t stop, float *
         const char *from_x = (const char *)g->x + first * g->I * size;
         pack_rows(kind, grad, from_grad, grad_at, rows, g->O, STEPS, outputs);
         pack_rows(kind, x, from_x, x_at, rows, g->I, STEPS, inputs);
-        fetch_rows(from_grad + rows * g->O * size, next * g->O * size);
-        fetch_rows(from_x + rows * g->I * size, next * g->I * size);
+        fetch(from_grad + rows * g->O * size, grad_at, 0, next, g->O * size);
+        fetch(from_x + rows * g->I * size, x_at, 0, next, g->I * size);
         add_biases(kind, bias, grad, outputs);
         add_products(kind, weight, grad, 1, outputs, x, outputs, inputs, STEPS);
     }

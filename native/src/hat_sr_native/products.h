@@ -26,31 +26,40 @@ INLINE void pack_tokens(int kind, float *to, const char *from, const int64_t *at
             WHOLE_OR_REST(store(to + t * width + d, words_of(kind, from + at[t] + size * d, count)), words - d);
 }
 
-/* Tokens as pairs: (tokens / 2, width). Less than LANES words more are written. */
-INLINE void pack_pairs(float *to, const char *from, const int64_t *at, int64_t tokens, int64_t D, int64_t width) {
-    for (int64_t t = 0; t < tokens; t += 2)
-        for (int64_t d = 0; d < D; d += LANES) {
-#if LANES == 16
-            if (d + 2 * LANES <= D && t + 1 < tokens) {
-                typedef uint16_t wide __attribute__((vector_size(64)));
-                wide a, b, first, second;
-                UNROLL for (int i = 0; i < 32; i++) first[i] = i / 2 + i % 2 * 32, second[i] = first[i] + 16;
-                memcpy(&a, from + at[t] + 2 * d, 64);
-                memcpy(&b, from + at[t + 1] + 2 * d, 64);
-                store(to + t / 2 * width + d, (vector)__builtin_shuffle(a, b, first));
-                store(to + t / 2 * width + d + LANES, (vector)__builtin_shuffle(a, b, second));
-                d += LANES;
-                continue;
-            }
-#endif
-            ints lower, upper = {0};
-            WHOLE_OR_REST(lower = load_halves(from + at[t] + 2 * d, count), D - d);
-            if (t + 1 < tokens) WHOLE_OR_REST(upper = load_halves(from + at[t + 1] + 2 * d, count), D - d);
-            store(to + t / 2 * width + d, (vector)(lower | upper << 16));
-        }
+/* Two tokens as pairs, `count` channels of them; of no second token, pairs with 0 */
+INLINE void pack_pair(float *to, const char *first, const char *second, int64_t count) {
+    ints lower = load_halves(first, count), upper = {0};
+    if (second) upper = load_halves(second, count);
+    store(to, (vector)(lower | upper << 16));
 }
 
-/* Tokens as the kind wants it: (steps, width), zeros after the last token and channel */
+/* The same of 2 * LANES channels and both tokens */
+INLINE void pack_whole_pair(float *to, const char *first, const char *second) {
+#if LANES == 16
+    wide_halves lower, upper; /* of each result, where it comes from */
+    UNROLL for (int i = 0; i < 32; i++) lower[i] = i / 2 + i % 2 * 32, upper[i] = lower[i] + 16;
+    __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
+    store(to, (vector)_mm512_permutex2var_epi16(a, (__m512i)lower, b));
+    store(to + LANES, (vector)_mm512_permutex2var_epi16(a, (__m512i)upper, b));
+#else
+    pack_pair(to, first, second, LANES);
+    pack_pair(to + LANES, first + 2 * LANES, second + 2 * LANES, LANES);
+#endif
+}
+
+/* Tokens as pairs: (tokens / 2, width). Less than LANES words more are written. */
+INLINE void pack_pairs(float *to, const char *from, const int64_t *at, int64_t tokens, int64_t D, int64_t width) {
+    for (int64_t t = 0; t < tokens; t += 2, to += width) {
+        const char *first = from + at[t], *second = t + 1 < tokens ? from + at[t + 1] : 0;
+        int64_t d = 0;
+        if (second)
+            for (; d + 2 * LANES <= D; d += 2 * LANES) pack_whole_pair(to + d, first + 2 * d, second + 2 * d);
+        for (; d < D; d += LANES)
+            WHOLE_OR_REST(pack_pair(to + d, first + 2 * d, second ? second + 2 * d : 0, count), D - d);
+    }
+}
+
+/* Tokens as the kind wants them: (steps, width), zeros after the last token and channel */
 INLINE void pack_rows(int kind, float *to, const char *from, const int64_t *at, int64_t tokens, int64_t D,
                       int64_t steps, int64_t width) {
     if (tokens < (kind == PAIRS ? 2 * steps : steps) || D < width) memset(to, 0, steps * width * sizeof(float));
@@ -58,6 +67,14 @@ INLINE void pack_rows(int kind, float *to, const char *from, const int64_t *at, 
         pack_pairs(to, from, at, tokens, D, width);
     else
         pack_tokens(kind, to, from, at, tokens, D, width);
+}
+
+/* Asks for the memory of tokens before it is needed */
+INLINE void fetch(const char *x, const int64_t *at, int64_t start, int64_t stop, int64_t size) {
+    for (int64_t t = start; t < stop; t++) {
+        for (int64_t i = 0; i < size; i += 64) __builtin_prefetch(x + at[t] + i);
+        __builtin_prefetch(x + at[t] + size - 1);
+    }
 }
 
 /* Adds to `rows` rows of the result, of `vectors` vectors each, the products of words p with rows of x. From one row of

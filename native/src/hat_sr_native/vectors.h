@@ -32,6 +32,7 @@
 typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+typedef uint16_t wide_halves __attribute__((vector_size(4 * LANES)));
 
 /* Functions marked so are compiled anew for each `kind` and number of rows they are called with. */
 #define INLINE static inline __attribute__((always_inline))

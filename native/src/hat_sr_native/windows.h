@@ -90,14 +90,6 @@ INLINE void unpack(int kind, char *to, const int64_t *at, const float *from, con
     }
 }
 
-/* Asks for the memory of tokens before it is needed */
-INLINE void fetch(const char *x, const int64_t *at, int64_t start, int64_t stop, int64_t size) {
-    for (int64_t t = start; t < stop; t++) {
-        for (int64_t i = 0; i < size; i += 64) __builtin_prefetch(x + at[t] + i);
-        __builtin_prefetch(x + at[t] + size - 1);
-    }
-}
-
 /* ---- products ---- */
 
 /* Of the queries in the lanes with `rows` keys, over the channels: q is (words, QUERIES), k (rows, words) */
