@@ -9,6 +9,7 @@ import torch
 from hat_sr import HAT, HATConfig, Upscaler
 from hat_sr.model import native
 from hat_sr.model.banded import forward_in_bands
+from hat_sr.model.linear import _by_onednn
 from hat_sr.model.native import without_native
 from hat_sr.model.native_package import Package
 
@@ -90,9 +91,10 @@ def test_gradients_of_a_training_step(calls, dtype, tolerance, window_size):
     # two norms in each of five HABs and two OCABs, one before and one behind; GELU in seven MLPs and five CABs
     norms, gelus = 2 * 7 + 2, 7 + 5
     counts = {"attend": 7, "gradient": 7, "layer_norm": norms, "layer_norm_gradient": norms, "gelu_gradient": gelus}
-    counts |= {"add_windows": 2, "linear_gradient": calls["linear_gradient"]}
+    counts["add_windows"] = 2
+    if _by_onednn(torch.empty(1, 36, dtype=dtype), model.layers[0].residual_group.blocks[0].attn.qkv.weight):
+        counts |= {} if dtype == torch.bfloat16 and native._has_amx() else {"linear_gradient": 4 * 7}
     assert calls == counts
-    assert calls["linear_gradient"] in (0, 4 * 7)  # of none where torch's linear layers are not replaced
     with without_native():
         wanted = gradients()
     assert calls == counts

@@ -17,7 +17,7 @@ from hat_sr.model.native import (
     native_attention,
     native_gelu,
     native_layer_norm,
-    native_linear_gradient,
+    package_for_linear,
     without_native,
 )
 from hat_sr.model.window import Cut, cut, joined, shift_masks
@@ -76,7 +76,8 @@ class StandIn:
     def linear_gradient(self, grad, x):
         self.calls["linear_gradient"] += 1
         rows = grad.float().flatten(0, -2)
-        return rows.T @ x.float().flatten(0, -2) + self.wrong_by.get("of_linear", 0), rows.sum(0)
+        of_weight, of_bias = rows.T @ x.float().flatten(0, -2), rows.sum(0)
+        return of_weight + self.wrong_by.get("of_linear", 0), of_bias + self.wrong_by.get("of_linear_bias", 0)
 
 
 def _attended(q, k, v, bias, masks):
@@ -164,9 +165,10 @@ def test_so_does_its_training(used):
 
     found = gradients()
     # GELU is in three MLPs and two CABs.
-    linear = used.calls.pop("linear_gradient", 0)
-    assert linear in (0, 4 * 3)  # of none where torch's linear layers are not replaced
-    assert used.calls == OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8, "gelu_gradient": 5, "add_windows": 1}
+    counts = OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8, "gelu_gradient": 5, "add_windows": 1}
+    if linear_module._by_onednn(x[..., :1], torch.empty(1, 1)):  # else torch's linear layers are not replaced
+        counts["linear_gradient"] = 4 * 3
+    assert used.calls == counts
     with without_native():
         for one, other in zip(found, gradients(), strict=True):
             assert (one - other).norm() <= 1e-4 * other.norm()
@@ -244,10 +246,11 @@ def test_its_gradient_of_gelu_is_taken(used):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_its_gradient_of_linear_layers_is_taken(used, monkeypatch, dtype):
+    monkeypatch.setattr(native_module, "_has_amx", lambda: False)
     monkeypatch.setattr(linear_module, "_by_onednn", lambda *tensors: True)
     monkeypatch.setattr(linear_module, "_product", F.linear)
     layer, x = Linear(5, 7, dtype=dtype), torch.randn(2, 3, 4, 5, dtype=dtype)
-    used.wrong_by["of_linear"] = 1.0
+    used.wrong_by |= {"of_linear": 1.0, "of_linear_bias": 2.0}
     leaves, grad = (layer.weight, layer.bias), torch.randn(2, 3, 4, 7, dtype=dtype)
     found = torch.autograd.grad(layer(x), leaves, grad)
     with without_native():
@@ -256,14 +259,14 @@ def test_its_gradient_of_linear_layers_is_taken(used, monkeypatch, dtype):
     rounding = 0.05 if dtype == torch.bfloat16 else 1e-5
     assert found[0].dtype == found[1].dtype == dtype
     torch.testing.assert_close(found[0], of_weight + 1.0, rtol=rounding, atol=rounding)
-    torch.testing.assert_close(found[1], of_bias, rtol=rounding, atol=rounding)
+    torch.testing.assert_close(found[1], of_bias + 2.0, rtol=rounding, atol=rounding)
 
 
 def test_what_multiplies_bfloat16_itself_is_left_to_torch(used, monkeypatch):
     monkeypatch.setattr(native_module, "_has_amx", lambda: True)
     x = torch.randn(3, 4)
-    assert native_linear_gradient(x.bfloat16(), x.bfloat16()) is None
-    assert native_linear_gradient(x, x) is not None
+    assert package_for_linear(x.bfloat16()) is None
+    assert package_for_linear(x) is used
 
 
 @pytest.mark.parametrize(
@@ -340,6 +343,7 @@ class Empty:
         (StandIn(of_gelu=0.05), "is wrong by 0.05 in torch.float32"),
         (StandIn(of_windows=0.05), "is wrong by 0.05 in torch.float32"),
         (StandIn(of_linear=0.05), "is wrong by 0.05 in torch.float32"),
+        (StandIn(of_linear_bias=0.05), "is wrong by 0.05 in torch.float32"),
         (Broken(), "no such library"),
         (Empty(), "no attribute 'attend'"),
         (Old(), "unexpected keyword argument 'out'"),

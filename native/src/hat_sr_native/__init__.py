@@ -280,7 +280,7 @@ def add_windows(
     _check_numbers("the map", out_BHWC)
     if windows_BhwrcC.dtype != out_BHWC.dtype:
         raise ValueError(f"windows are {windows_BhwrcC.dtype} and the map {out_BHWC.dtype}: they must be the same")
-    if step < 1 or out_BHWC.stride(-1) != 1:
+    if step < 1 or (out_BHWC.stride(-1) != 1 and C != 1):
         raise ValueError(f"step is {step}, the map's last stride {out_BHWC.stride(-1)}: 1 or more, and 1, are needed")
     windows_BhwrcC = windows_BhwrcC.contiguous()
     g = _Overlap(windows=windows_BhwrcC.data_ptr(), out=out_BHWC.data_ptr(), strides=out_BHWC.stride()[:3])

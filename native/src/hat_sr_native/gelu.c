@@ -2,8 +2,6 @@
  * distribution and p its density.
  */
 
-#include <omp.h>
-
 #include "vectors.h"
 
 typedef struct { /* as in __init__.py */

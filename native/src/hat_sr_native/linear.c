@@ -2,14 +2,16 @@
  * the gradient of the result with the input; and the sum of that gradient. In float32. No memory is allocated here.
  */
 
-#include <omp.h>
-
 #include "products.h"
 
-#define STEPS 32       /* rows at once, or pairs of them: few, so that they stay in the first-level cache */
-#define MOST_CHUNKS 16 /* of rows, each of which adds up for itself, in order, so that the sum does not depend on the */
-#define CHUNK 1024     /* number of threads; rows of one, at least */
-#define ROUND 16       /* channels are so many times something in the memory of the sums: vectors and tiles are whole */
+#define STEPS 32 /* rows at once, or pairs of them: few, so that they stay in the first-level cache */
+
+/* Chunks of rows add up for themselves, then one after the other, so that the sum does not depend on the number of
+ * threads. */
+#define MOST_CHUNKS 16
+#define LEAST_CHUNK 1024 /* rows */
+
+#define ROUND 16 /* numbers of channels are rounded up to a multiple of it in the memory of the sums, for whole tiles */
 
 typedef struct { /* as in __init__.py */
     const void *x, *grad; /* (rows, I) and (rows, O) */
@@ -22,7 +24,7 @@ typedef struct { /* as in __init__.py */
 static int64_t rounded(int64_t channels) { return (channels + ROUND - 1) / ROUND * ROUND; }
 
 static int64_t chunks_of(const Linear *g) {
-    int64_t chunks = g->rows / CHUNK;
+    int64_t chunks = g->rows / LEAST_CHUNK;
     return chunks < 1 ? 1 : least(chunks, MOST_CHUNKS);
 }
 
@@ -92,6 +94,7 @@ void hat_sr_linear_gradient(const Linear *g, int num_threads) {
         one(g, chunk * g->rows / chunks, (chunk + 1) * g->rows / chunks, g->partial + chunk * size);
     for (int64_t chunk = 1; chunk < chunks; chunk++)
         for (int64_t i = 0; i < sums_size(g); i++) g->partial[i] += g->partial[chunk * size + i];
-    for (int64_t o = 0; o < g->O; o++) memcpy(g->weight + o * g->I, g->partial + o * inputs, g->I * sizeof(float));
+    for (int64_t o = 0; o < g->O && inputs; o++)
+        memcpy(g->weight + o * g->I, g->partial + o * inputs, g->I * sizeof(float));
     memcpy(g->bias, g->partial + rounded(g->O) * inputs, g->O * sizeof(float));
 }

@@ -3,8 +3,6 @@
  * rows on the stack.
  */
 
-#include <omp.h>
-
 #include "vectors.h"
 
 #define CHUNK 256 /* rows whose gradients of weights and biases are added up before the others, in order, so that the */

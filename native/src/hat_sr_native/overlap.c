@@ -1,8 +1,6 @@
 /* The map of windows that overlap: of each pixel the sum over all windows that it is in, in float32; 0 where there are
- * none. No memory is allocated here.
+ * none. No memory is allocated but a pointer to each window of a pixel, on the stack.
  */
-
-#include <omp.h>
 
 #include "vectors.h"
 
@@ -23,7 +21,8 @@ typedef struct {
 static Range windows_of(int64_t pixel, int64_t first, int64_t size, int64_t step, int64_t count) {
     int64_t past = pixel - first; /* windows before and behind: 0 <= past - step * window < size */
     int64_t start = past < size ? 0 : (past - size) / step + 1, stop = past < 0 ? 0 : past / step + 1;
-    return (Range){start, least(stop, count)};
+    stop = least(stop, count);
+    return (Range){least(start, stop), stop};
 }
 
 /* A row of the map, by runs of pixels that are in the same windows */
@@ -37,7 +36,7 @@ INLINE void add_up(int kind, const Overlap *g, int64_t b, int64_t y) {
             if (others.start != columns.start || others.stop != columns.stop) break;
         }
         int64_t count = 0, most = (rows.stop - rows.start) * (columns.stop - columns.start);
-        const char *windows[most > 0 ? most : 1];
+        const char *windows[most + 1]; /* never of size 0 */
         for (int64_t r = rows.start; r < rows.stop; r++)
             for (int64_t c = columns.start; c < columns.stop; c++) {
                 int64_t row = y - g->top - r * g->step, column = x - g->left - c * g->step;

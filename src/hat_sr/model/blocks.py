@@ -17,6 +17,7 @@ from hat_sr.model.attention import attend_in_map
 from hat_sr.model.config import HATConfig
 from hat_sr.model.linear import Linear
 from hat_sr.model.native import native_gelu, native_layer_norm
+from hat_sr.model.tracing import is_traced
 from hat_sr.model.window import Cut
 
 
@@ -99,9 +100,9 @@ class ChannelAttention(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H, W, C)."""
         _, H, W, _ = x_BHWC.shape
-        # As a sum, divided: the gradient of a mean is a map of its own, twice. float16 would not hold the sum.
-        dtype = torch.float32 if x_BHWC.dtype == torch.float16 else None
-        mean_BC = (x_BHWC.sum((1, 2), dtype=dtype) / (H * W)).to(x_BHWC.dtype)
+        # As a sum, divided: the gradient of a mean is a map of its own, twice. But float16 would not hold the sum.
+        as_mean = x_BHWC.dtype == torch.float16 or is_traced()
+        mean_BC = x_BHWC.mean((1, 2)) if as_mean else x_BHWC.sum((1, 2)) / (H * W)
         return x_BHWC * self.weights(mean_BC)[:, None, None]
 
     def weights(self, mean_BC: Tensor) -> Tensor:
@@ -141,7 +142,9 @@ class CAB(nn.Module):
 
 def position_bias(table: Tensor, index_NM: Tensor) -> Tensor:
     """The bias of each pair of query and key: a table of (positions, K) → (K, N, M)."""
-    # Of all ways to look up, gather has by far the fastest gradient: a sum for each position, here in float32.
+    if table.device.type != "cpu":  # where gather's gradient would be added up in no fixed order
+        return F.embedding(index_NM, table).permute(2, 0, 1).contiguous()
+    # Of all ways to look up, gather has by far the fastest gradient; in bfloat16 it is added up in float32.
     by_head = table.float() if table.dtype == torch.bfloat16 else table
     bias = by_head.t().gather(1, index_NM.flatten().expand(table.shape[1], -1))
     return bias.to(table.dtype).view(-1, *index_NM.shape)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from hat_sr.model.native import native_linear_gradient
+from hat_sr.model.native import package_for_linear
 from hat_sr.model.tracing import is_traced
 
 
@@ -33,6 +33,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
+        ctx.package = package_for_linear(x)
         return _product(x, weight, bias)
 
     @staticmethod
@@ -41,9 +42,8 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         grad_x = _product(grad, weight.t(), None) if of_x else None
-        native = native_linear_gradient(grad, x) if of_weight else None
-        if native is not None:
-            grad_weight, grad_bias = (gradient.to(weight.dtype) for gradient in native)
+        if of_weight and ctx.package is not None:
+            grad_weight, grad_bias = (gradient.to(weight.dtype) for gradient in ctx.package.linear_gradient(grad, x))
             return grad_x, grad_weight, grad_bias if of_bias else None
         rows = grad.reshape(-1, grad.shape[-1])
         return (

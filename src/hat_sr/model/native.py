@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """How far the package's first results may be from the equations, where values are about 1."""
 
+Views = tuple[Tensor, Tensor, Tensor]
+"""Windows of queries, keys and values: (B, h, w, rows, columns, C)."""
+
 _wanted = ContextVar("_wanted", default=True)
 
 
@@ -73,10 +76,9 @@ def native_gelu(x: Tensor) -> Tensor | None:
     return out
 
 
-def native_linear_gradient(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The gradient of a linear layer's weights and biases, in float32; None where torch has to do it."""
-    package = None if x.dtype == torch.bfloat16 and _has_amx() else _package_for(x, grad)
-    return None if package is None else package.linear_gradient(grad, x)
+def package_for_linear(x: Tensor) -> Package | None:
+    """What computes the gradient of weights of a linear layer of this input; None where torch has to do it."""
+    return None if x.dtype == torch.bfloat16 and _has_amx() else _package_for(x)
 
 
 @lru_cache(maxsize=1)
@@ -98,10 +100,6 @@ def _package_for(x: Tensor, *weights: Tensor) -> Package | None:
     return _checked()
 
 
-Views = tuple[Tensor, Tensor, Tensor]
-"""Windows of queries, keys and values: (B, h, w, rows, columns, C)."""
-
-
 def _attended(
     package: Package,
     qkv_BHWC: Tensor,
@@ -112,14 +110,17 @@ def _attended(
     sums: Tensor | None,
 ) -> Tensor:
     """Windows are views of the map, and so are those of the result: nothing is cut out or put back."""
-    C = qkv_BHWC.shape[-1] // 3
+    C = views[0].shape[-1]
     out_BHWC = torch.empty_like(how.with_queries(qkv_BHWC)[..., :C], memory_format=torch.contiguous_format)
     package.attend(*views, bias_KNM, masks_3NM, out=windows(out_BHWC, how.window_size, how.window_size), sums=sums)
     return out_BHWC
 
 
 class _Attention(torch.autograd.Function):
-    """Of what is as large as the attention matrices nothing is kept for the backward pass: they are made again."""
+    """Of what is as large as the attention matrices nothing is kept for the backward pass: they are made again.
+
+    Keys and values that were padded are kept so, which saves time, not memory.
+    """
 
     @staticmethod
     def forward(
@@ -152,8 +153,8 @@ class _Attention(torch.autograd.Function):
             grad_v=grad_v,
         )
         if how.overlap:
-            first = {"top": how.above - how.overlap, "left": -how.overlap}
-            ctx.package.add_windows(grad_kv, grad_kv_BHWC, step=how.window_size, **first)
+            top, left = how.above - how.overlap, -how.overlap
+            ctx.package.add_windows(grad_kv, grad_kv_BHWC, step=how.window_size, top=top, left=left)
         return None, grad_BHWC, grad_bias.to(bias_KNM.dtype), None, None
 
 
@@ -197,7 +198,9 @@ def _checked() -> Package | None:
     except ModuleNotFoundError:
         return None
     except (ImportError, OSError, AttributeError, TypeError, ValueError) as error:
-        logger.warning("hat-sr-native does not work, torch does its work: %s", error)
+        logger.warning(
+            "hat-sr-native does not work, torch does its work: %s. If it is older than hat-sr, install it again", error
+        )
         return None
     for dtype, tolerance in TOLERANCES.items():
         if not errors[dtype] <= tolerance:  # nor if it is not a number

@@ -146,8 +146,8 @@ def _gelu(package: Package, dtype: torch.dtype) -> Pairs:
 
 
 def _linear(package: Package, dtype: torch.dtype) -> Pairs:
-    """Of six rows, from 21 channels to 17."""
-    x, grad = _numbers(dtype, 2, 3, 21), _numbers(dtype, 2, 3, 17).neg()
+    """Of 70 rows, from 34 channels to 17."""
+    x, grad = _numbers(dtype, 2, 35, 34), _numbers(dtype, 2, 35, 17).neg() / 8
     grad_weight, grad_bias = package.linear_gradient(grad, x)
     rows = grad.double().flatten(0, 1)
     return [(grad_weight, rows.mT @ x.double().flatten(0, 1)), (grad_bias, rows.sum(0))]

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ class _Run:
 
     def close(self) -> None:
         """Let go of the run's folder, and of what wraps the network for several processes, before they part."""
-        self.state.running = self.state.network
+        self.state = replace(self.state, running=self.state.network)
         if self.record is not None:
             self.record.close()
 
