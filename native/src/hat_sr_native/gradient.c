@@ -10,8 +10,10 @@
 
 #include "windows.h"
 
-#define MOST_CHUNKS 64 /* of a head's windows, each of which adds up gradients of biases for itself, in order, so that */
-#define FEW_CHUNKS 4   /* the sum does not depend on the number of threads; fewer where the biases are many */
+/* Chunks of a head's windows add up gradients of biases for themselves, then one after the other, so that the sum does
+ * not depend on the number of threads; there are fewer where the biases are many. */
+#define MOST_CHUNKS 64
+#define FEW_CHUNKS 4
 
 typedef struct { /* as in __init__.py */
     Attention attention;   /* its `out` is the gradient of the result, which is read */

@@ -5,8 +5,9 @@
 
 #include "vectors.h"
 
-#define CHUNK 256 /* rows whose gradients of weights and biases are added up before the others, in order, so that the */
-                  /* sum does not depend on the number of threads */
+/* Chunks of rows add up gradients of weights and biases for themselves, then one after the other, so that the sum does
+ * not depend on the number of threads. */
+#define CHUNK 256 /* rows */
 
 typedef struct { /* as in __init__.py */
     const void *x, *grad; /* (rows, C) */

@@ -106,11 +106,11 @@ class _Cut(torch.autograd.Function):
         grad_BHWC = ctx.how.new_map(grad_q, ctx.shape)
         for x_BHWC, grad_BhwKMD in zip(grad_BHWC.chunk(3, dim=-1), (grad_q, grad_k, grad_v), strict=True):
             size = math.isqrt(grad_BhwKMD.shape[4])
-            put_windows(x_BHWC, grad_BhwKMD.unflatten(4, (size, size)).permute(0, 1, 2, 4, 5, 3, 6), ctx.how)
+            _put_windows(x_BHWC, grad_BhwKMD.unflatten(4, (size, size)).permute(0, 1, 2, 4, 5, 3, 6), ctx.how)
         return grad_BHWC, None, None
 
 
-def put_windows(x_BHWC: Tensor, values: Tensor, how: Cut) -> None:
+def _put_windows(x_BHWC: Tensor, values: Tensor, how: Cut) -> None:
     """Set a map to what windows of queries or of keys add up to: (B, h, w, rows, columns, …), the rest is channels.
 
     Of queries, rows without windows stay; of keys all is set, to 0 where no window reaches.
