@@ -21,6 +21,7 @@ RANKS = {
     "inference": 2,
     "lam": 2,
     "export": 2,
+    "degradation": 2,
     "evaluate": 3,
     "train": 4,
     "serve": 4,

@@ -52,7 +52,7 @@ changes = { model = { num_feat = 16 } }
 [[arms]]
 name = "start"
 compared = false
-tasks = [{}, { model = { upscale = 3 } }, { model = { upscale = 1 }, data = { degradation = { noise = [0.0, 50.0] } } }]
+tasks = [{}, { model = { upscale = 3 } }, { model = { upscale = 1 }, data = { degradation = { preset = "mild" } } }]
 
 [[arms]]
 name = "tuned"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hat_sr.degradation import config as degradation_config
 from hat_sr.errors import ConfigError
 from hat_sr.model.config import PRESETS
 from hat_sr.train.config import DataConfig, LogConfig, NetworkConfig, OptimConfig, SourceConfig
@@ -49,6 +50,33 @@ def _write(tmp_path, old="", new=""):
     path = tmp_path / "recipe.toml"
     path.write_text(TEXT.replace(old, new) if old else TEXT)
     return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'degradation = "real"\n',
+        '[data.degradation]\npreset = "real"\n',
+        "[data.degradation]\nclean = 0.1\nmild = 0.3\n[[data.degradation.passes]]\nblur = 1.0\nsigma = [0.5, 2.0]\n",
+    ],
+)
+def test_degradations(tmp_path, text):
+    recipe = load_recipe(_write(tmp_path, "patch_size = 16\n", f"patch_size = 16\n{text}"))
+    degradation = recipe.data.degradation
+    if "real" in text:
+        assert degradation == degradation_config.PRESETS["real"]
+        return
+    wanted = degradation_config.PassConfig(blur=1.0, sigma=(0.5, 2.0))
+    assert degradation == degradation_config.DegradationConfig(passes=(wanted,), clean=0.1, mild=0.3)
+
+
+def test_a_preset_is_changed_on_the_command_line_and_by_its_table(tmp_path):
+    path = _write(tmp_path, "patch_size = 16\n", '[data.degradation]\npreset = "real"\nclean = 0.2\n')
+    degradation = load_recipe(path, ["--data.degradation.mild", "0.3"]).data.degradation
+    assert (degradation.clean, degradation.mild) == (0.2, 0.3)
+    assert degradation.passes == degradation_config.PRESETS["real"].passes
+    with pytest.raises(ConfigError, match=r"unknown key 'data\.degradation\.passes\.sigmo'.*sigma"):
+        load_recipe(_write(tmp_path, "patch_size = 16\n", "patch_size = 16\n[[data.degradation.passes]]\nsigmo = 1\n"))
 
 
 def test_file_and_defaults(tmp_path):

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from hat_sr.degradation.config import DegradationConfig
 from hat_sr.errors import ConfigError
 from hat_sr.model.config import UPSCALES, HATConfig
 
@@ -65,34 +66,6 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DegradationConfig:
-    """What a low-resolution patch goes through after bicubic: blur, noise and JPEG, each drawn evenly from a range."""
-
-    blur_sigma: tuple[float, float] = (0.0, 0.6)
-    """Of a Gaussian, in low-resolution pixels."""
-    noise: tuple[float, float] = (0.0, 3.0)
-    """Standard deviation of Gaussian noise, in levels of 255, each channel for itself."""
-    jpeg_quality: tuple[int, int] = (50, 95)
-    """libjpeg's."""
-    fine_color: float = 0.25
-    """Share of JPEGs whose colour is as fine as their brightness (4:4:4 instead of 4:2:0)."""
-    clean: float = 0.1
-    """Share of patches that stay as they are."""
-
-    def __post_init__(self) -> None:
-        for name, least, most in (("blur_sigma", 0, 8), ("noise", 0, 255), ("jpeg_quality", 1, 100)):
-            low, high = getattr(self, name)
-            if not least <= low <= high <= most:
-                raise ConfigError(
-                    f"data.degradation.{name} [{low}, {high}] must be two numbers from {least} to {most}, the smaller "
-                    "one first"
-                )
-        for name in ("fine_color", "clean"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"data.degradation.{name} {getattr(self, name)} is a share: 0 to 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where images come from and how samples are cut."""
 
@@ -105,7 +78,10 @@ class DataConfig:
     batch_size: int = 32
     """Samples of one step, of all processes together."""
     degradation: DegradationConfig | None = None
-    """What low-resolution patches go through, for files as people have them; None is bicubic alone."""
+    """What low-resolution patches go through, for files as people have them; None is bicubic alone. In a recipe a
+    preset's name, "real" or "mild", or a table, whose `preset` the other keys change."""
+    flats: float = 0.0
+    """Share of patches of one colour, half of them saturated ones, so that the network keeps flat areas as they are."""
     in_memory: bool = False
     """Read all images once and keep them decoded. Else a sample reads its image's file. The samples are the same unless
     images cannot be used, which are then never drawn."""
@@ -120,6 +96,8 @@ class DataConfig:
         for name, least in (("patch_size", 1), ("batch_size", 1), ("num_workers", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"data.{name} {getattr(self, name)} must be at least {least}")
+        if not 0 <= self.flats <= 1:
+            raise ConfigError(f"data.flats {self.flats} is a share: 0 to 1")
 
     @property
     def streamed(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from cyclopts.config import Dict
 
+from hat_sr.degradation.config import expanded
 from hat_sr.errors import ConfigError
 from hat_sr.train.config import Recipe
 
@@ -41,6 +42,8 @@ def read_recipe(content: dict[str, object], path: Path, overrides: Sequence[str]
     data = content.get("data")
     if isinstance(data, dict) and isinstance(data.get("sources"), dict):
         raise ConfigError(f"{path}: there can be several sources, so write [[data.sources]], in double brackets")
+    if isinstance(data, dict) and "degradation" in data:
+        data["degradation"] = expanded(data["degradation"])
     _check_keys(content, Recipe, path)
     for table in ("data", "optim"):
         if table not in content and not any(word.startswith(f"--{table}.") for word in overrides):

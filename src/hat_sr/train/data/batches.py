@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from hat_sr.degradation.config import DegradationConfig
 from hat_sr.errors import ConfigError, DataError, HatError, ImageError
-from hat_sr.train.config import DataConfig, DegradationConfig
+from hat_sr.train.config import DataConfig
 from hat_sr.train.data.files import without_reader_threads, without_warnings
 from hat_sr.train.data.patches import Batch, Sample, as_batch, draw_patch
 from hat_sr.train.data.sources import JoinedSource, KeptSource, Source, open_source, read_usable
@@ -76,7 +77,14 @@ def open_data(
     else:
         source = _open_sources(config, scale=scale, report=rank == 0)
         dataset = _Steps(
-            PatchDataset(source, scale=scale, patch_size=config.patch_size, seed=seed, degradation=config.degradation),
+            PatchDataset(
+                source,
+                scale=scale,
+                patch_size=config.patch_size,
+                seed=seed,
+                degradation=config.degradation,
+                flats=config.flats,
+            ),
             batch_size=config.batch_size,
             offset=rank * num_samples,
             num_samples=num_samples,
@@ -126,11 +134,13 @@ class PatchDataset(Dataset[Sample]):
         patch_size: int,
         seed: int,
         degradation: DegradationConfig | None = None,
+        flats: float = 0.0,
     ) -> None:
         self.source = source
         self.scale = scale
         self.patch_size = patch_size
         self.degradation = degradation
+        self.flats = flats
         self.seed = seed
         # Not read again each time they are drawn: what is drawn instead does not depend on it.
         self._unusable: dict[int, str] = {}
@@ -150,7 +160,12 @@ class PatchDataset(Dataset[Sample]):
                 skipped.append(self._unusable[number])
                 continue
             lr, hr = draw_patch(
-                picture, random, patch_size=self.patch_size, scale=self.scale, degradation=self.degradation
+                picture,
+                random,
+                patch_size=self.patch_size,
+                scale=self.scale,
+                degradation=self.degradation,
+                flats=self.flats,
             )
             return Sample(lr, hr, self.source.name(number), tuple(skipped))
         raise DataError(

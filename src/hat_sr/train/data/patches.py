@@ -1,24 +1,27 @@
 """Patches: what is cut from an image, and batches of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hat_sr.degradation.config import DegradationConfig
+from hat_sr.degradation.degrade import degrade
+from hat_sr.degradation.filters import sharpened
 from hat_sr.image.resize import imresize
-from hat_sr.train.config import DegradationConfig
 from hat_sr.train.data.files import Picture
-from hat_sr.train.degradation import degrade
 
 MARGIN = 3
 """Low-resolution pixels around a crop, so that its bicubic equals the crop of the whole image's: the kernel reaches
 2 low-resolution pixels from a pixel's centre."""
 
 JPEG_BLOCK = 8
-"""JPEG's blocks begin at a file's corner and are this wide, those of half-size colour twice as wide: a patch to be
-degraded is cut from one that is larger by a block, so that colour's begin at its edge or in its midst, as in a file."""
+"""JPEG's blocks begin at a file's corner and are this wide, those of half-size colour twice as wide: of a degraded area
+that is two blocks wider a patch is cut which begins at a block. One half of the patches begins a block inside, so that
+filters saw what is around; a quarter each begins or ends at the area's edge, as at a file's."""
 
 
 class Sample(NamedTuple):
@@ -64,27 +67,56 @@ def draw_patch(
     patch_size: int,
     scale: int,
     degradation: DegradationConfig | None = None,
+    flats: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Cut a patch with place, degradation, flip and rotation drawn from `random`: (lr, hr) as in `Sample`.
 
-    The image must have room for it.
+    A share `flats` of the patches is of one colour, and then degraded. The image must have room for a patch.
     """
-    size = patch_size
-    if degradation is not None and min(picture.hr.shape[1:]) // scale >= patch_size + JPEG_BLOCK:
-        size += JPEG_BLOCK
+    if flats and random.random() < flats:
+        picture = _draw_flat(picture, random)
+    blocks = 0 if degradation is None else min(min(picture.hr.shape[1:]) // scale - patch_size, 2 * JPEG_BLOCK)
+    size = patch_size + blocks // JPEG_BLOCK * JPEG_BLOCK
     top, left = (int(random.integers(side // scale - size + 1)) for side in picture.hr.shape[1:])
-    if picture.lr is None:
-        lr, hr = crop_pair(picture.hr, top, left, patch_size=size, scale=scale)
-    else:
-        lr = _crop(picture.lr, top, left, size)
-        hr = _crop(picture.hr, top * scale, left * scale, size * scale)
-    if degradation is not None:
-        lr = degrade(lr, degradation, random)
-        top, left = (int(shift) for shift in random.integers(2, size=2) * (size - patch_size))
+    lr, hr = _degraded_pair(picture, top, left, random, size=size, scale=scale, degradation=degradation)
+    if size > patch_size:
+        shifts = random.integers(2, size=(2, (size - patch_size) // JPEG_BLOCK)).sum(1) * JPEG_BLOCK
+        top, left = (int(shift) for shift in shifts)
         lr, hr = _crop(lr, top, left, patch_size), _crop(hr, top * scale, left * scale, patch_size * scale)
     turns, flip = int(random.integers(4)), bool(random.integers(2))
     lr, hr = (torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1)) for x in (lr, hr))
     return lr.float() / 255, hr.float() / 255
+
+
+def _draw_flat(picture: Picture, random: np.random.Generator) -> Picture:
+    """A picture of that size of one colour: any, or one whose channels are 0 or 255."""
+    saturated = bool(random.integers(2))
+    color = random.integers(2, size=3) * 255 if saturated else random.integers(256, size=3)
+    flat = torch.from_numpy(color).to(torch.uint8)[:, None, None]
+    return Picture(flat.expand_as(picture.hr), None if picture.lr is None else flat.expand_as(picture.lr))
+
+
+def _degraded_pair(
+    picture: Picture,
+    top: int,
+    left: int,
+    random: np.random.Generator,
+    *,
+    size: int,
+    scale: int,
+    degradation: DegradationConfig | None,
+) -> tuple[Tensor, Tensor]:
+    """The pair at (top, left), `size` low-resolution pixels wide: as `crop_pair`, or degraded."""
+    hr = _crop(picture.hr, top * scale, left * scale, size * scale)
+    if picture.lr is None:
+        if degradation is None:
+            return crop_pair(picture.hr, top, left, patch_size=size, scale=scale)
+        return degrade(hr.contiguous(), degradation, random, scale=scale)
+    lr = _crop(picture.lr, top, left, size)
+    if degradation is None:
+        return lr, hr
+    lr, _ = degrade(lr.contiguous(), replace(degradation, sharpen=False), random, scale=1)
+    return lr, sharpened(hr) if degradation.sharpen else hr
 
 
 def crop_pair(image_CHW: Tensor, top: int, left: int, *, patch_size: int, scale: int) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
+from hat_sr.degradation.config import DegradationConfig
 from hat_sr.errors import ConfigError, DataError, HatError, ImageError, require
 from hat_sr.image.formats import WRITABLE_SUFFIXES
-from hat_sr.train.config import DataConfig, DegradationConfig, SourceConfig
+from hat_sr.train.config import DataConfig, SourceConfig
 from hat_sr.train.data.files import Picture, check_size, read_rgb_bytes, without_warnings
 from hat_sr.train.data.patches import Batch, Sample, as_batch, draw_patch
 
@@ -42,6 +43,7 @@ def open_stream(
         scale=scale,
         patch_size=config.patch_size,
         degradation=config.degradation,
+        flats=config.flats,
         seed=seed,
         batch_size=batch_size,
         rank=rank,
@@ -103,6 +105,7 @@ class ShardStream(IterableDataset[Batch | HatError]):
         scale: int,
         patch_size: int,
         degradation: DegradationConfig | None,
+        flats: float,
         seed: tuple[int, ...],
         batch_size: int,
         rank: int,
@@ -112,6 +115,7 @@ class ShardStream(IterableDataset[Batch | HatError]):
         self.scale = scale
         self.patch_size = patch_size
         self.degradation = degradation
+        self.flats = flats
         self.seed = seed
         self.batch_size = batch_size
         self.rank = rank
@@ -153,7 +157,12 @@ class ShardStream(IterableDataset[Batch | HatError]):
                 continue
             in_turn = 0
             lr, hr = draw_patch(
-                picture, draw, patch_size=self.patch_size, scale=self.scale, degradation=self.degradation
+                picture,
+                draw,
+                patch_size=self.patch_size,
+                scale=self.scale,
+                degradation=self.degradation,
+                flats=self.flats,
             )
             yield Sample(lr, hr, name, tuple(skipped))
             skipped.clear()
