@@ -1,7 +1,9 @@
-"""`hat-sr data check` and `hat-sr data prepare`."""
+"""`hat-sr data check`, `hat-sr data prepare` and `hat-sr data label`."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,9 +14,14 @@ from rich.progress import Progress, TaskID
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
+from hat_sr.inference.baselines import load_upscale
+from hat_sr.inference.device import Precision
+from hat_sr.inference.network import PlainUpscaler
 from hat_sr.train.config import SourceConfig
+from hat_sr.train.data.batches import open_patches
 from hat_sr.train.data.check import Alike, Check, check_source, find_alike, find_duplicates
 from hat_sr.train.data.database import LmdbSource
+from hat_sr.train.data.label import label as run_labelling
 from hat_sr.train.data.prepare import PrepareConfig
 from hat_sr.train.data.prepare import prepare as run_preparation
 from hat_sr.train.data.sources import FolderSource, Source
@@ -154,6 +161,71 @@ def prepare(
     for message in done.unusable:
         _say(f"failed: {message}", error=True)
     return 1 if done.unusable else 0
+
+
+@data_app.command
+def label(
+    *words: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    recipe: Path,
+    output: Annotated[Path, Parameter(alias="-o")],
+    teacher: str,
+    samples: int,
+    precision: Precision = "fp32",
+) -> int:
+    """Make a teacher's answers to degraded patches once, for a training that learns from them.
+
+    Patches are cut and degraded as a training by the recipe would. DEST gets lr, teacher and hr, three folders of PNG,
+    and labels.json, which says what they are. In the recipe of the student: kind = "pairs", path = "DEST/hr", lr_path =
+    "DEST/lr", teacher_path = "DEST/teacher", and optim.teacher_weight. Stopped and started again, it does what is
+    missing.
+
+    Parameters
+    ----------
+    words
+        Folders of images in place of the recipe's sources, and settings that win over the recipe's, such as
+        --data.patch-size 48: cut larger than the student's patches, so that these can be cut anywhere from them.
+    output
+        A new folder, or one of an earlier call with the same settings.
+    teacher
+        A network of the recipe's scale: a bundled name, a file of weights, an hf:// name; other networks with spandrel.
+    samples
+        How many patches there are to be in all.
+    precision
+        Of the teacher: bf16 is faster where the processor has it.
+    """
+    logging.getLogger("hat_sr").setLevel(logging.INFO)
+    if samples < 1:
+        raise ConfigError(f"--samples {samples} must be at least 1")
+    at = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
+    settings = load_recipe(recipe, words[at:])
+    data = settings.data
+    if folders := words[:at]:
+        sources = tuple(SourceConfig(path=str(Path(folder).resolve())) for folder in folders)
+        data = replace(data, root=".", sources=sources)
+    network = PlainUpscaler(load_upscale(teacher, scale=settings.upscale), precision=precision)
+    if network.scale != settings.upscale:
+        raise ConfigError(f"teacher {teacher} enlarges by {network.scale}, and the recipe is for {settings.upscale}")
+    patches = open_patches(data, scale=settings.upscale, seed=settings.seed)
+    drawn = {key: value for key, value in asdict(data).items() if key in ("sources", "patch_size", "degradation")}
+    with progress_bars(Console(stderr=True)) as progress:
+        task = progress.add_task("patches", total=samples)
+        made = run_labelling(
+            patches,
+            output,
+            network,
+            num_samples=samples,
+            description={
+                "teacher": Path(teacher).name,
+                "teacher_fingerprint": network.fingerprint(),
+                "precision": precision,
+                "scale": settings.upscale,
+                "seed": settings.seed,
+                **drawn,
+            },
+            on_progress=_updating(progress, task),
+        )
+    _say(f"{samples} patches in {output}, {made} of them made by this call")
+    return 0
 
 
 def _updating(progress: Progress, task: TaskID) -> Callable[[int, int | None], None]:

@@ -84,10 +84,14 @@ def _cropped_y(sr: Tensor, hr: Tensor, crop_border: int, *, smallest: int) -> tu
             f"hr must lie in [0, 1], got values from {hr.min().item():g} to {hr.max().item():g}: divide 8-bit codes "
             "by 255, or pass uint8"
         )
-    return _y_codes(sr, crop_border), _y_codes(hr, crop_border)
+    return y_codes(sr, crop_border), y_codes(hr, crop_border)
 
 
-def _y_codes(image: Tensor, crop_border: int) -> Tensor:
+def y_codes(image: Tensor, crop_border: int = 0) -> Tensor:
+    """Y in 8-bit codes, not rounded, without the border: float64 (1, 1, H, W) on the CPU.
+
+    image: RGB or gray, (C, H, W) or (1, C, H, W), as `to_uint8` takes it.
+    """
     height, width = image.shape[-2:]
     cropped = image[..., crop_border : height - crop_border, crop_border : width - crop_border]
     rgb = to_uint8(cropped.detach().cpu()).double() / 255

@@ -17,6 +17,7 @@ from hat_sr.train.data.batches import open_data
 from hat_sr.train.distributed import open_processes
 from hat_sr.train.loop import Progress, train_step
 from hat_sr.train.network import build_network, write_weights
+from hat_sr.train.objective import Objective
 from hat_sr.train.optim import learning_rate, make_optimizer
 from hat_sr.train.record import RunRecord, check_run
 from hat_sr.train.state import TrainState
@@ -77,6 +78,7 @@ def train_tasks(recipes: Sequence[Recipe], folder: Path, *, on_progress: Progres
             running=network,
             averaged=averaged,
             optimizer=make_optimizer(recipe.optim, network),
+            objective=Objective(recipe, processes.device),
         )
         _resume(state, folder / "state.pt")
         total = recipe.optim.total_steps

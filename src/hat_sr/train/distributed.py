@@ -118,6 +118,16 @@ def mean_and_any(value: float, flag: bool) -> tuple[float, bool]:
     return both[0].item(), both[1].item() > 0
 
 
+def average_gradients(weights: Sequence[Tensor]) -> None:
+    """Set the gradients of weights that each process holds whole to their mean over all processes."""
+    if not dist.is_initialized():
+        return
+    for weight in weights:
+        if weight.grad is not None:
+            dist.all_reduce(weight.grad)
+            weight.grad /= dist.get_world_size()
+
+
 def check_same(what: str, value: int) -> None:
     """Raise TrainingError, in every process, unless all of them have the same value."""
     values = set(all_of([str(value)]))

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,6 @@ from hat_sr.train.distributed import (
     whole_state,
     without_exchange,
 )
-from hat_sr.train.loss import frequency_loss, pixel_loss
 from hat_sr.train.network import write_weights
 from hat_sr.train.optim import ema_decay, learning_rate
 from hat_sr.train.record import RunRecord, check_run
@@ -88,7 +88,7 @@ class _Run:
             num_ranks=processes.size,
         )
         self.record = RunRecord(folder, recipe, self.state.step) if processes.first else None
-        self.losses: list[float] = []
+        self.losses: list[dict[str, float]] = []
         self.waited = 0.0
         self.since = self.ready = time.perf_counter()
 
@@ -100,7 +100,8 @@ class _Run:
         """One step, and whatever is due after it."""
         self.waited += time.perf_counter() - self.ready
         try:
-            self.losses.append(train_step(self.state, batch))
+            loss = train_step(self.state, batch)
+            self.losses.append({"loss": loss, **self.state.losses})
         except TrainingError:
             # Not in place of the last saved state: the fault may be in the weights that gave this loss.
             try:
@@ -144,7 +145,7 @@ class _Run:
         now = time.perf_counter()
         elapsed = now - self.since
         record = {
-            "loss": sum(self.losses) / len(self.losses),
+            **{name: sum(losses[name] for losses in self.losses) / len(self.losses) for name in self.losses[0]},
             "learning_rate": learning_rate(self.recipe.optim, self.state.step - 1),
             "steps_per_second": len(self.losses) / elapsed,
             "waiting_for_data": self.waited / elapsed,
@@ -186,7 +187,10 @@ def train_step(state: TrainState, batch: Batch) -> float:
     norm = torch.nn.utils.clip_grad_norm_(state.weights, optim.clip_norm or math.inf)
     if not math.isfinite(whole(norm).item()):
         raise _unusable(state, batch, "gradient", "not finite")
-    state.optimizer.step()
+    if state.objective.adversary is not None:
+        state.objective.adversary.step(state.step)
+    if state.objective.trains_network(state.step):
+        state.optimizer.step()
     get_ema_multi_avg_fn(ema_decay(optim, state.step))(state.averaged_weights, state.weights, state.step)
     if state.recipe.network is not None:  # running statistics and the like; HAT has none
         for running, own, averaged in zip(
@@ -210,8 +214,10 @@ def _unusable(state: TrainState, batch: Batch, what: str, found: str) -> Trainin
 
 
 def compute_gradients(state: TrainState, batch: Batch, *, num_parts: int = 1) -> float:
-    """Set the gradients of `state.network` to those of the loss of one batch, in parts; returns the loss."""
-    optim = state.recipe.optim
+    """Set the gradients of `state.network` to those of the loss of one batch, in parts; returns the loss.
+
+    The discriminator's are set, too, if there is one. `state.losses` has the losses by name if there are several.
+    """
     weights, running = state.weights, state.running_weights
     copied = running[0] is not weights[0]
     if copied:
@@ -220,26 +226,35 @@ def compute_gradients(state: TrainState, batch: Batch, *, num_parts: int = 1) ->
         state.optimizer.zero_grad()
     state.running.train()
     _drop_gradients(running)
-    total = 0.0
-    parts = list(zip(batch.lr.chunk(num_parts), batch.hr.chunk(num_parts), strict=True))
-    for number, (lr, hr) in enumerate(parts):
-        lr, hr = lr.to(running[0].device), hr.to(running[0].device)
+    if state.objective.adversary is not None:
+        state.objective.adversary.optimizer.zero_grad()
+    found: Counter[str] = Counter()
+    lrs, hrs = batch.lr.chunk(num_parts), batch.hr.chunk(num_parts)
+    teachers = [None] * len(lrs) if batch.teacher is None else batch.teacher.chunk(num_parts)
+    device = running[0].device
+    for number, (lr, hr, teacher) in enumerate(zip(lrs, hrs, teachers, strict=True)):
+        lr, hr, teacher = lr.to(device), hr.to(device), None if teacher is None else teacher.to(device)
         if state.recipe.network is not None:  # HAT takes images that are finer than its weights
             lr = lr.to(running[0].dtype)
-        with without_exchange(state.running, when=number < len(parts) - 1 and not copied):
+        share = len(lr) / len(batch.lr)
+        with without_exchange(state.running, when=number < len(lrs) - 1 and not copied):
             sr = state.running(lr).float()
-            loss = pixel_loss(sr, hr, optim.loss)
-            if optim.frequency_weight:
-                loss = loss + optim.frequency_weight * frequency_loss(sr, hr)
-            loss = loss * (len(lr) / len(batch.lr))
+            losses = state.objective.losses(sr, hr, teacher)
+            loss = torch.stack(list(losses.values())).sum() if len(losses) > 1 else next(iter(losses.values()))
+            loss = loss * share
             loss.backward()
-        total += loss.item()
+        found.update({"loss": loss.item()})
+        if len(losses) > 1:
+            found.update({name: share * value.item() for name, value in losses.items()})
+        found.update(state.objective.learn(sr, hr, teacher, share=share))
         if copied:  # summed in float32
             for weight, copy in zip(weights, running, strict=True):
                 if copy.grad is not None:
                     weight.grad = copy.grad.float() if weight.grad is None else weight.grad.add_(copy.grad)
             _drop_gradients(running)
-    return total if math.isfinite(total) else math.nan
+    total = found.pop("loss")
+    state.losses = dict(found)
+    return total if math.isfinite(total + sum(found.values())) else math.nan
 
 
 def _drop_gradients(weights: list[Tensor]) -> None:

@@ -15,7 +15,7 @@ from hat_sr.degradation.config import expanded
 from hat_sr.errors import ConfigError
 from hat_sr.train.config import Recipe
 
-_TABLES = ("model", "network", "data", "optim", "log", "provenance")
+_TABLES = ("model", "network", "data", "optim", "perceptual", "adversary", "log", "provenance")
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

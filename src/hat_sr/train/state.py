@@ -10,7 +10,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from hat_sr.train.distributed import (
     whole_state,
 )
 from hat_sr.train.network import build_network
+from hat_sr.train.objective import Objective
 from hat_sr.train.optim import make_optimizer
 
 logger = logging.getLogger(__name__)
@@ -55,10 +56,14 @@ class TrainState:
     averaged: nn.Module
     """The exponential moving average of the weights, which is what is validated and kept."""
     optimizer: Adam
+    objective: Objective
+    """The losses, and the discriminator if there is one."""
     step: int = 0
     """Steps done. The number of the next one, and with the seed all that its samples and random numbers depend on."""
     best_psnr: float = -math.inf
     """The highest PSNR of a validation so far, dB."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Those of the last step, by name, where there is more than one."""
 
     # Kept, since going through the modules takes a hundredth of a step of a small network.
     @cached_property
@@ -95,7 +100,13 @@ def start_state(recipe: Recipe, processes: Processes, *, resuming: bool = False)
         running = shared(running, processes)
     optimizer = make_optimizer(recipe.optim, network)
     return TrainState(
-        recipe=recipe, processes=processes, network=network, running=running, averaged=averaged, optimizer=optimizer
+        recipe=recipe,
+        processes=processes,
+        network=network,
+        running=running,
+        averaged=averaged,
+        optimizer=optimizer,
+        objective=Objective(recipe, processes.device),
     )
 
 
@@ -118,6 +129,8 @@ def save_state(state: TrainState, path: Path) -> None:
         "averaged": whole_state(state.averaged),
         "optimizer": whole_optimizer_state(state.network, state.optimizer),
     }
+    if state.objective.adversary is not None:
+        content["adversary"] = state.objective.adversary.state_dict()
     if not state.processes.first:
         return
     with replacing(path) as part:
@@ -162,6 +175,8 @@ def resume_state(state: TrainState, path: Path) -> bool:
     set_whole_state(state.network, content["network"])
     set_whole_state(state.averaged, content["averaged"])
     set_whole_optimizer_state(state.network, state.optimizer, content["optimizer"])
+    if state.objective.adversary is not None and "adversary" in content:
+        state.objective.adversary.load_state_dict(content["adversary"])
     for group in state.optimizer.param_groups:
         group["betas"], group["weight_decay"] = state.recipe.optim.betas, state.recipe.optim.weight_decay
     state.step = content["step"]

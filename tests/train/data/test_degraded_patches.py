@@ -34,7 +34,7 @@ def test_a_patch_is_the_degraded_low_resolution_with_its_own_high_resolution(pai
     small = coded.unflatten(1, (48, 2)).unflatten(3, (64, 2)).float().mean((2, 4)).to(torch.uint8)
     picture = Picture(coded, small if paired else None)
     for seed in range(20):
-        lr, hr = draw_patch(picture, _random(seed), patch_size=16, scale=2, degradation=JPEG_ALONE)
+        lr, hr, _ = draw_patch(picture, _random(seed), patch_size=16, scale=2, degradation=JPEG_ALONE)
         assert lr.shape == (3, 16, 16)
         means = hr.unflatten(1, (16, 2)).unflatten(3, (16, 2)).mean((2, 4))
         assert (lr - means).abs().mean().item() < 1.5 / 255  # a pixel aside is 4 levels of a channel
@@ -46,7 +46,7 @@ def test_patches_begin_at_blocks():
     flat[:, ::8, ::8] = 200
     coarse = DegradationConfig(passes=(PassConfig(jpeg=1.0, jpeg_quality=(5, 5), fine_color=1.0),))
     for seed in range(5):
-        lr, hr = draw_patch(Picture(flat), _random(seed), patch_size=8, scale=1, degradation=coarse)
+        lr, hr, _ = draw_patch(Picture(flat), _random(seed), patch_size=8, scale=1, degradation=coarse)
         assert len({tuple(block.flatten().tolist()) for block in lr}) <= 3
         assert hr.shape == lr.shape
 
@@ -55,7 +55,7 @@ def test_patches_begin_at_blocks():
 def test_an_image_with_little_room(side):
     for name in ("real", "mild"):
         picture = Picture(PHOTO[:, :side, :side])
-        lr, hr = draw_patch(picture, _random(), patch_size=20, scale=2, degradation=PRESETS[name])
+        lr, hr, _ = draw_patch(picture, _random(), patch_size=20, scale=2, degradation=PRESETS[name])
         assert lr.shape == (3, 20, 20)
         assert hr.shape == (3, 40, 40)
 
@@ -64,7 +64,7 @@ def test_an_image_with_little_room(side):
 def test_targets_are_sharpened_on_request(paired):
     config = DegradationConfig(passes=(PassConfig(),), sharpen=True)
     picture = Picture(PHOTO[:, :32, :32], PHOTO[:, :16, :16] if paired else None)
-    _, hr = draw_patch(picture, _random(1), patch_size=16, scale=2, degradation=config)
+    _, hr, _ = draw_patch(picture, _random(1), patch_size=16, scale=2, degradation=config)
     wanted = sharpened(PHOTO[:, :32, :32]).float() / 255
     assert any(
         torch.equal(hr, torch.rot90(wanted.flip(-1) if flip else wanted, turns, (-2, -1)))
@@ -75,7 +75,7 @@ def test_targets_are_sharpened_on_request(paired):
 
 def test_flats():
     patches = [draw_patch(Picture(PHOTO), _random(seed), patch_size=8, scale=2, flats=0.5) for seed in range(400)]
-    flat = [(lr, hr) for lr, hr in patches if (hr == hr[:, :1, :1]).all()]
+    flat = [(lr, hr) for lr, hr, _ in patches if (hr == hr[:, :1, :1]).all()]
     assert len(flat) / 400 == pytest.approx(0.5, abs=0.08)
     assert all(torch.equal(lr[:, 0, 0], hr[:, 0, 0]) for lr, hr in flat)
     saturated = [hr for _, hr in flat if set(hr.unique().tolist()) <= {0.0, 1.0}]

@@ -75,16 +75,8 @@ def open_data(
                 "processes, and a training that goes on from a checkpoint draws others"
             )
     else:
-        source = _open_sources(config, scale=scale, report=rank == 0)
         dataset = _Steps(
-            PatchDataset(
-                source,
-                scale=scale,
-                patch_size=config.patch_size,
-                seed=seed,
-                degradation=config.degradation,
-                flats=config.flats,
-            ),
+            open_patches(config, scale=scale, seed=seed, report=rank == 0),
             batch_size=config.batch_size,
             offset=rank * num_samples,
             num_samples=num_samples,
@@ -101,6 +93,21 @@ def open_data(
         generator=torch.Generator().manual_seed(seed),
     )
     return Batches(loader, num_steps=len(steps))
+
+
+def open_patches(config: DataConfig, *, scale: int, seed: int, report: bool = True) -> "PatchDataset":
+    """The samples of a training by number; what cannot be used is logged if `report`. Raises as `open_data`."""
+    if config.streamed:
+        raise ConfigError("data.sources: a webdataset is read as a stream, its patches have no numbers")
+    source = _open_sources(config, scale=scale, report=report)
+    return PatchDataset(
+        source,
+        scale=scale,
+        patch_size=config.patch_size,
+        seed=seed,
+        degradation=config.degradation,
+        flats=config.flats,
+    )
 
 
 def _open_sources(config: DataConfig, *, scale: int, report: bool) -> Source:
@@ -159,7 +166,7 @@ class PatchDataset(Dataset[Sample]):
             if number in self._unusable:
                 skipped.append(self._unusable[number])
                 continue
-            lr, hr = draw_patch(
+            lr, hr, teacher = draw_patch(
                 picture,
                 random,
                 patch_size=self.patch_size,
@@ -167,7 +174,7 @@ class PatchDataset(Dataset[Sample]):
                 degradation=self.degradation,
                 flats=self.flats,
             )
-            return Sample(lr, hr, self.source.name(number), tuple(skipped))
+            return Sample(lr, hr, self.source.name(number), tuple(skipped), teacher)
         raise DataError(
             f"{MAX_DRAWS} images drawn in turn from {self.source.where} could not be used: hat-sr data check lists "
             f"all that cannot; the last one: {skipped[-1]}"

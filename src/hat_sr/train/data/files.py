@@ -25,6 +25,8 @@ class Picture(NamedTuple):
     """(3, H, W) uint8 RGB."""
     lr: Tensor | None = None
     """(3, H / s, W / s) uint8 RGB, s the scale. None: to be made from `hr`."""
+    teacher: Tensor | None = None
+    """(3, H, W) uint8 RGB: what a teacher makes of `lr`, where its answers are kept."""
 
 
 def read_rgb(path: Path) -> Tensor:

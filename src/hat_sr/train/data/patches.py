@@ -35,6 +35,8 @@ class Sample(NamedTuple):
     """Of its image."""
     skipped: tuple[str, ...] = ()
     """Why images that were drawn before it could not be used."""
+    teacher: Tensor | None = None
+    """(3, s·P, s·P) float32 in [0, 1]: a teacher's answer to `lr`, where it is kept."""
 
 
 class Batch(NamedTuple):
@@ -48,15 +50,19 @@ class Batch(NamedTuple):
     """Of their images."""
     skipped: tuple[str, ...]
     """Why images that were drawn for the batch could not be used."""
+    teacher: Tensor | None = None
+    """(b, 3, s·P, s·P) float32 in [0, 1]; None unless all samples have an answer."""
 
 
 def as_batch(samples: Sequence[Sample]) -> Batch:
     """Put samples together, in their order."""
+    answers = [sample.teacher for sample in samples if sample.teacher is not None]
     return Batch(
         lr=torch.stack([sample.lr for sample in samples]),
         hr=torch.stack([sample.hr for sample in samples]),
         names=tuple(sample.name for sample in samples),
         skipped=tuple(message for sample in samples for message in sample.skipped),
+        teacher=torch.stack(answers) if len(answers) == len(samples) else None,
     )
 
 
@@ -68,8 +74,8 @@ def draw_patch(
     scale: int,
     degradation: DegradationConfig | None = None,
     flats: float = 0.0,
-) -> tuple[Tensor, Tensor]:
-    """Cut a patch with place, degradation, flip and rotation drawn from `random`: (lr, hr) as in `Sample`.
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Cut a patch with place, degradation, flip and rotation drawn from `random`: (lr, hr, teacher) as in `Sample`.
 
     A share `flats` of the patches is of one colour, and then degraded. The image must have room for a patch.
     """
@@ -84,8 +90,14 @@ def draw_patch(
         top, left = (int(shift) for shift in shifts)
         lr, hr = _crop(lr, top, left, patch_size), _crop(hr, top * scale, left * scale, patch_size * scale)
     turns, flip = int(random.integers(4)), bool(random.integers(2))
-    lr, hr = (torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1)) for x in (lr, hr))
-    return lr.float() / 255, hr.float() / 255
+
+    def turned(x: Tensor) -> Tensor:
+        return torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1)).float() / 255
+
+    if picture.teacher is None:
+        return turned(lr), turned(hr), None
+    answer = _crop(picture.teacher, top * scale, left * scale, patch_size * scale)
+    return turned(lr), turned(hr), turned(answer)
 
 
 def _draw_flat(picture: Picture, random: np.random.Generator) -> Picture:
@@ -93,7 +105,8 @@ def _draw_flat(picture: Picture, random: np.random.Generator) -> Picture:
     saturated = bool(random.integers(2))
     color = random.integers(2, size=3) * 255 if saturated else random.integers(256, size=3)
     flat = torch.from_numpy(color).to(torch.uint8)[:, None, None]
-    return Picture(flat.expand_as(picture.hr), None if picture.lr is None else flat.expand_as(picture.lr))
+    lr, teacher = (None if image is None else flat.expand_as(image) for image in picture[1:])
+    return Picture(flat.expand_as(picture.hr), lr, teacher)
 
 
 def _degraded_pair(

@@ -43,7 +43,8 @@ def open_source(config: SourceConfig, root: Path, *, scale: int) -> Source:
     if config.kind == "lmdb":
         return LmdbSource(place, exclude=config.exclude)
     if config.kind == "pairs" and config.lr_path is not None:
-        return PairSource(place, root / config.lr_path, scale=scale, exclude=config.exclude)
+        answers = None if config.teacher_path is None else root / config.teacher_path
+        return PairSource(place, root / config.lr_path, scale=scale, teacher_folder=answers, exclude=config.exclude)
     if (place / "data.mdb").is_file():
         raise DataError(f'{place} is an LMDB database: its source needs kind = "lmdb"')
     if config.kind == "folder":
@@ -81,15 +82,30 @@ class FolderSource:
 class PairSource:
     """A folder of high-resolution images and one of their low-resolution images, matched by name.
 
-    The partner of a/0801.png is a/0801 or a/0801x4 (the scale) with any suffix. Raises DataError if one is missing, or
-    two fit.
+    The partner of a/0801.png is a/0801 or a/0801x4 (the scale) with any suffix. teacher_folder: a teacher's answers to
+    the low-resolution images, under the names of the high-resolution ones; images without an answer are left out.
+    Raises DataError if a partner is missing, or two fit, or there is no answer at all.
     """
 
-    def __init__(self, folder: Path, lr_folder: Path, *, scale: int, exclude: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lr_folder: Path,
+        *,
+        scale: int,
+        teacher_folder: Path | None = None,
+        exclude: Iterable[str] = (),
+    ) -> None:
         self.where = str(folder)
         self.lr_folder = lr_folder
+        self.teacher_folder = teacher_folder
         self.scale = scale
         names = _list_images(folder, exclude)
+        if teacher_folder is not None:
+            answered = set(list_files(teacher_folder))
+            names = [name for name in names if name in answered]
+            if not names:
+                raise DataError(f"{teacher_folder} has no answer to an image of {folder}: hat-sr data label makes them")
         partners: dict[str, list[str]] = {}
         for name in list_files(lr_folder):
             partners.setdefault(os.path.splitext(name)[0], []).append(name)  # noqa: PTH122 (over a million times)
@@ -122,7 +138,16 @@ class PairSource:
                 f"{self.where}/{self.name(index)} is {width}×{height}, which is not {self.scale} times "
                 f"the {lr_width}×{lr_height} of {lr_path}"
             )
-        return Picture(hr[:, : lr_height * self.scale, : lr_width * self.scale], lr)
+        hr = hr[:, : lr_height * self.scale, : lr_width * self.scale]
+        if self.teacher_folder is None:
+            return Picture(hr, lr)
+        teacher = read_rgb(self.teacher_folder / self.name(index))
+        if teacher.shape != hr.shape:
+            raise ImageError(
+                f"{self.teacher_folder}/{self.name(index)} is {teacher.shape[2]}×{teacher.shape[1]} instead of "
+                f"{hr.shape[2]}×{hr.shape[1]}: label again into a new folder"
+            )
+        return Picture(hr, lr, teacher)
 
 
 class JoinedSource:
@@ -165,12 +190,14 @@ class KeptSource:
         self.unusable: list[str] = []
         for index in range(len(source)):
             try:
-                hr, lr = read_usable(source, index, smallest=smallest)
+                picture = read_usable(source, index, smallest=smallest)
             except ImageError as error:
                 self.unusable.append(str(error))
                 continue
             self.names.append(source.name(index))
-            self.pictures.append(Picture(hr.contiguous(), None if lr is None else lr.contiguous()))
+            hr, *others = picture
+            lr, teacher = (None if other is None else other.contiguous() for other in others)
+            self.pictures.append(Picture(hr.contiguous(), lr, teacher))
         if not self.pictures:
             raise DataError(
                 f"{self.where} has no image that could be used among {len(source)} files; the first: {self.unusable[0]}"

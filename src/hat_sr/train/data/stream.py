@@ -156,7 +156,7 @@ class ShardStream(IterableDataset[Batch | HatError]):
                     ) from error
                 continue
             in_turn = 0
-            lr, hr = draw_patch(
+            lr, hr, _ = draw_patch(
                 picture,
                 draw,
                 patch_size=self.patch_size,
