@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cli.running import run, write_noise
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.zoo import load_model
 from train.small import make_photos
 
 RECIPE = """
@@ -166,7 +169,28 @@ def test_preparations_that_cannot_be(photos, monkeypatch, capsys, words, code, s
     assert not (photos.parent / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["check", "prepare"])
+def test_label_writes_what_a_teacher_makes_of_patches(photos, tmp_path, monkeypatch, capsys):
+    """Folders in place of the recipe's sources; a second call with more samples adds the rest."""
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE)
+    words = ["data", "label", photos, "--recipe", recipe, "-o", tmp_path / "out", "--teacher", "hat-xxs-x2"]
+    assert run(monkeypatch, *words, "--samples", "2", "--data.patch-size", "9") == 2  # no multiple of the window
+    assert "multiple of" in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--samples", "2") == 0
+    assert f"2 patches in {tmp_path / 'out'}, 2 of them made by this call" in capsys.readouterr().out
+    assert run(monkeypatch, *words, "--samples", "3") == 0
+    assert "1 of them made by this call" in capsys.readouterr().out
+    lr, teacher = (read_image(tmp_path / "out" / part / "0000002.png").pixels for part in ("lr", "teacher"))
+    assert (lr.shape, teacher.shape) == ((8, 8, 3), (16, 16, 3))
+    upscaled = Upscaler(load_model("hat-xxs-x2"))(torch.from_numpy(lr).permute(2, 0, 1)[None] / 255)
+    np.testing.assert_allclose(teacher, upscaled[0].permute(1, 2, 0).clamp(0, 1) * 255, atol=2)
+    assert run(monkeypatch, *words, "--samples", "3", "--seed", "1") == 2
+    assert "labelled with another seed" in capsys.readouterr().err
+    assert run(monkeypatch, *words[:-1], "hat-xxs-x4", "--samples", "3") == 2
+    assert "enlarges by 4, and the recipe is for 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "prepare", "label"])
 def test_help(monkeypatch, capsys, command):
     assert run(monkeypatch, "data", command, "--help") == 0
     assert "Usage: hat-sr data" in capsys.readouterr().out

