@@ -114,17 +114,29 @@ def test_associated_tiff_is_divided_by_alpha(tmp_path: Path) -> None:
     assert np.array_equal(read[..., 3], straight[..., 3])
 
 
-def test_exr_is_associated_on_disk_and_straight_in_memory(tmp_path: Path) -> None:
+def test_exr_is_associated_on_disk_and_in_memory(tmp_path: Path) -> None:
     straight = np.array([[[0.5, 1.0, 2.0, 0.25], [1, 1, 1, 0]]], np.float32)
     write_image(tmp_path / "a.exr", Image(straight, linear=True))
     stored = oiio.ImageInput.open(str(tmp_path / "a.exr")).read_image(oiio.UNKNOWN)
     assert stored.tolist() == [[[0.125, 0.25, 0.5, 0.25], [0, 0, 0, 0]]]
-    assert read_image(tmp_path / "a.exr").pixels[0, 0].tolist() == straight[0, 0].tolist()
+    read = read_image(tmp_path / "a.exr")
+    assert read.associated
+    assert read.pixels.tolist() == stored.tolist()
+    write_image(tmp_path / "a.tif", read)
+    assert read_image(tmp_path / "a.tif").pixels[0, 0].tolist() == straight[0, 0].tolist()
+
+
+def test_light_of_which_alpha_is_0_stays_in_exr(tmp_path: Path) -> None:
+    stored = np.array([[[3.0, 2.0, 1.0, 0], [0.5, 0.5, 0.5, 1]]], np.float32)
+    path = save(tmp_path / "a.exr", stored, "openexr")
+    write_image(tmp_path / "b.exr", read_image(path))
+    assert oiio.ImageInput.open(str(tmp_path / "b.exr")).read_image(oiio.UNKNOWN).tolist() == stored.tolist()
 
 
 def test_half_exr_with_almost_no_alpha_stays_finite(tmp_path: Path) -> None:
     stored = np.array([[[60000, 0, 0, 1e-4]]], np.float16)
-    assert read_image(save(tmp_path / "a.exr", stored, "openexr")).pixels[0, 0, 0] == np.finfo(np.float16).max
+    write_image(tmp_path / "a.tif", read_image(save(tmp_path / "a.exr", stored, "openexr")))
+    assert read_image(tmp_path / "a.tif").pixels[0, 0, 0] == np.finfo(np.float16).max
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -345,7 +357,8 @@ def test_linear_png_stays_linear(tmp_path: Path) -> None:
         ("missing.png", None, "no such file"),
         ("empty.png", b"", "is empty"),
         ("text.jpg", b"hello, I am text\n" * 20, "text.jpg"),
-        ("text.weird", b"hello, I am text\n" * 20, "not a kind of image"),
+        ("text.weird", b"hello, I am text\n" * 20, "this is text, not an image"),
+        ("noise.png", bytes(range(256)) * 4, "not a kind of image"),
         ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "photo.heic"),
     ],
 )
@@ -388,7 +401,7 @@ def test_a_progressive_jpeg_without_its_last_scans_is_an_error(tmp_path: Path) -
     path = save(tmp_path / "a.jpg", pixels, "jpeg", jpeg__progressive=1)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 9 // 10])
-    with pytest.raises(ImageError, match="Premature end"):
+    with pytest.raises(ImageError, match="its last scans are missing"):
         read_image(path)
 
 
@@ -513,9 +526,9 @@ def test_a_file_cut_short_while_writing_is_noticed(
         def __init__(self, kind: str) -> None:
             self.output = real(kind)
 
-        def open(self, path: str, spec: oiio.ImageSpec) -> bool:
+        def open(self, path: str, spec: oiio.ImageSpec, mode: str) -> bool:
             self.path = Path(path)
-            return self.output.open(path, spec)
+            return self.output.open(path, spec, mode)
 
         def close(self) -> bool:
             self.output.close()

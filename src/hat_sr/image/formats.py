@@ -10,7 +10,7 @@ from hat_sr.errors import ConfigError, ImageError
 from hat_sr.image.color import srgb_decode, srgb_encode
 from hat_sr.image.convert import to_pixels, to_tensor
 from hat_sr.image.icc import icc_fits
-from hat_sr.image.pixels import Image
+from hat_sr.image.pixels import Image, associated, unassociated
 
 Warn = Callable[[str], None]
 """Told in a sentence what is lost."""
@@ -30,6 +30,8 @@ class Format:
     icc: bool = True
     blocks: bool = False
     """Carries EXIF and XMP as whole blocks."""
+    pages: bool = False
+    """Holds several pictures."""
 
 
 _ALL = ("uint8", "uint16", "float16", "float32")
@@ -44,7 +46,7 @@ FORMATS = (
         blocks=True,
     ),
     Format(name="png", suffixes=(".png",), dtypes=_ALL[:2], max_side=1 << 20, blocks=True),
-    Format(name="tiff", suffixes=(".tif", ".tiff"), dtypes=_ALL, max_side=1 << 20),
+    Format(name="tiff", suffixes=(".tif", ".tiff"), dtypes=_ALL, max_side=1 << 20, pages=True),
     Format(
         name="webp", suffixes=(".webp",), dtypes=_ALL[:1], max_side=16383, gray=False, gray_alpha=False, blocks=True
     ),
@@ -109,9 +111,11 @@ def fit(image: Image, kind: Format, *, warn: Warn) -> Image:
 
     Depth is kept, or becomes the nearest one there is. Integer files are encoded for display, so light is encoded by
     sRGB and clipped at white there, but for PNG with a linear tag and TIFF with a linear profile that came as integers;
-    EXR is linear, so the rest is decoded there.
+    EXR is linear, so the rest is decoded there, and its colours are multiplied by alpha.
     Transparency is laid on white where there is no alpha. Gray becomes RGB where there is no gray.
     """
+    if kind.name != "openexr":
+        image = _without_what_exr_has(image, warn=warn)
     dtype = _nearest_dtype(image.pixels.dtype.name, kind)
     if kind.name == "openexr":
         linear = True
@@ -123,7 +127,19 @@ def fit(image: Image, kind: Format, *, warn: Warn) -> Image:
     flatten = image.alpha is not None and not kind.alpha
     if dtype != image.pixels.dtype.name or linear != image.linear or flatten:
         image = _converted(image, dtype, linear=linear, flatten=flatten, warn=warn)
+    if kind.name == "openexr" and not image.associated:
+        image = replace(image, pixels=associated(image.pixels), associated=True)
     return _with_icc_that_fits(_with_channels_that_fit(image, kind), kind, warn=warn)
+
+
+def _without_what_exr_has(image: Image, *, warn: Warn) -> Image:
+    """Unassociated, and no part of a larger frame."""
+    if image.metadata.frame is not None:
+        warn("it is a part of a frame, or larger than it, and only EXR files keep its place there")
+        image = replace(image, metadata=replace(image.metadata, frame=None))
+    if image.associated:
+        image = replace(image, pixels=unassociated(image.pixels), associated=False)
+    return image
 
 
 def _nearest_dtype(dtype: str, kind: Format) -> str:
@@ -156,7 +172,7 @@ def _converted(image: Image, dtype: str, *, linear: bool, flatten: bool, warn: W
         warn("the colour profile does not fit any more and is dropped")
         metadata = replace(metadata, icc=None)
     pixels = to_pixels(color if alpha is None else torch.cat([color, alpha], dim=1), dtype)
-    return Image(pixels, linear=linear, metadata=metadata)
+    return replace(image, pixels=pixels, linear=linear, metadata=metadata)
 
 
 def _with_channels_that_fit(image: Image, kind: Format) -> Image:

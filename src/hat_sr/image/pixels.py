@@ -12,6 +12,7 @@ Pixels: TypeAlias = NDArray[np.generic]
 """HWC, uint8 (0…255), uint16 (0…65535), float16 or float32 (black 0, white 1, more is brighter than white)."""
 
 DTYPES = ("uint8", "uint16", "float16", "float32")
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,9 @@ class Metadata:
     `icc` is a colour profile that fits the pixels. `exif` (from its TIFF header on) and `xmp` are whole blocks, as
     JPEG, PNG and WebP carry them, without thumbnail and for pixels already upright. `attributes` are the rest as
     OpenImageIO names them: (name, type, value), such as ("XResolution", "float", 300.0). `lossy`: the pixels were
-    compressed with loss in the file they are from, as JPEG does.
+    compressed with loss in the file they are from, as JPEG does. `frame` is the area that an EXR file shows (its
+    display window), of which the pixels may be a part or more: left, top, width and height in units of the picture's
+    width and height, from its upper left corner; None if it is the picture.
     """
 
     icc: bytes | None = None
@@ -29,6 +32,7 @@ class Metadata:
     xmp: bytes | None = None
     attributes: tuple[tuple[str, str, object], ...] = ()
     lossy: bool = False
+    frame: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +40,14 @@ class Image:
     """Pixels and their metadata, the right way up.
 
     `pixels`: HWC; 1 channel is gray, 2 gray + alpha, 3 RGB, 4 RGBA; alpha is unassociated (colours are not multiplied
-    by it). `linear`: values are proportional to light, not encoded for display as sRGB is.
+    by it) unless `associated`, as in EXR, where there may be light of which alpha is 0. `linear`: values are
+    proportional to light, not encoded for display as sRGB is.
     Raises InputError for another shape or dtype, no pixels at all, or a NaN or an infinity among them.
     """
 
     pixels: Pixels
     linear: bool = False
+    associated: bool = False
     metadata: Metadata = field(default_factory=Metadata)
 
     def __post_init__(self) -> None:
@@ -74,3 +80,47 @@ class Image:
     def alpha(self) -> Pixels | None:
         """The alpha channel, HW1, or None where there is none."""
         return self.pixels[..., -1:] if self.pixels.shape[2] in (2, 4) else None
+
+
+def turned(pixels: Pixels, orientation: int) -> Pixels:
+    """The pixels as EXIF orientation 1 to 8 wants them shown."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def associated(pixels: Pixels) -> Pixels:
+    """Float colours multiplied by alpha, if there is one."""
+    if pixels.shape[2] not in (2, 4):
+        return pixels
+    values = pixels.astype(np.float32)
+    values[..., :-1] *= values[..., -1:]
+    return values.astype(pixels.dtype)
+
+
+def unassociated(pixels: Pixels) -> Pixels:
+    """Colours divided by alpha, if there is one. Where alpha is 0 they are light without a surface, and stay."""
+    if pixels.shape[2] not in (2, 4):
+        return pixels
+    values = pixels.astype(np.float32)
+    white = 1 if pixels.dtype.kind == "f" else 256**pixels.dtype.itemsize - 1
+    alpha = values[..., -1:] / white
+    values[..., :-1] /= np.where(alpha > 0, alpha, 1)
+    if pixels.dtype.kind == "u":
+        values = values.round().clip(0, white)
+    elif pixels.dtype == np.float16:  # where alpha is all but 0 the quotient can be beyond its range
+        values = values.clip(-_FLOAT16_MAX, _FLOAT16_MAX)
+    return values.astype(pixels.dtype)
+
+
+def without_padding(pixels: Pixels) -> Pixels:
+    """Drop an alpha that hides nothing, and two of three equal channels, of 8-bit pixels."""
+    if pixels.shape[2] == 4 and bool((pixels[..., 3] == 255).all()):
+        pixels = pixels[..., :3]
+    if bool((pixels[..., :3] == pixels[..., :1]).all()):
+        pixels = pixels[..., [0, 3]] if pixels.shape[2] == 4 else pixels[..., :1]
+    return pixels

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 from hat_sr.errors import ImageError
-from hat_sr.image.decode import ImageFile
 from hat_sr.image.pixels import Image, Pixels
+from hat_sr.image.reader import ImageFile
 
 
 class Spool:
@@ -62,13 +62,13 @@ class Spool:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What shows only when all of a picture was read. What lies under alpha 0 counts only if there is nothing else."""
+    """What shows only when all of a picture was read. What alpha 0 hides counts only if there is nothing else."""
 
     channels: int
     dtype: str
     num_visible: int
     num_hidden: int
-    """How many pixels have alpha above 0, or no alpha; and how many have alpha 0."""
+    """How many pixels have alpha above 0, or no alpha; and how many alpha 0 hides, which it does not in EXR."""
     peak: float
     """The largest value of a colour, white being 1; no less than 1."""
     num_negative: int
@@ -89,7 +89,7 @@ def copy_pixels(file: ImageFile, path: Path) -> Facts:
             image = Image(pixels)
             spool.write(top, left, pixels)
             shown = np.ones(pixels.shape[:2], bool)
-            if image.alpha is not None:
+            if image.alpha is not None and not file.is_associated:
                 shown = image.alpha[..., 0].astype(np.float32) > 0
             visible.add(image.color[shown])
             hidden.add(image.color[~shown])

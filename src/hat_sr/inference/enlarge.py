@@ -4,18 +4,19 @@ Which network it goes through, how large it becomes, and whether it is made in m
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.decode import Header, read_header
-from hat_sr.image.formats import check_size
-from hat_sr.image.io import read_image, write_image
+from hat_sr.image.formats import check_size, format_for
+from hat_sr.image.io import Image, read_image, write_image, write_pages
 from hat_sr.inference.baselines import load_upscale
 from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.journal import discard
@@ -146,12 +147,11 @@ class Enlarger:
         result not be written, InputError if the picture is of no kind or size for the network and the settings.
         """
         settings, header = self.settings, read_header(source)
+        if header.num_pages > 1 and format_for(output).pages:
+            self._enlarge_pages(source, output, header.num_pages, progress)
+            return
         upscaler = self._suiting(source, header)
-        height, width = header.height, header.width
-        if settings.size is None:
-            new_size = scaled_size(height, width, self.factor)
-        else:
-            new_size = fitted_size(height, width, settings.size)
+        new_size = self._new_size(header)
         check_size(output, *new_size)
         output.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(upscaler, Upscaler) and _is_to_stream(source, output, header, new_size, upscaler, self._room()):
@@ -159,13 +159,58 @@ class Enlarger:
             return
         if discard(output):
             self._say(f"{output}: what was begun of it, with another input or other settings, is deleted")
-        result = upscale_image(
-            read_image(source),
+        result = self._enlarged(read_image(source), upscaler, new_size, name=source, progress=progress)
+        write_image(output, result, quality=settings.quality)
+
+    def _enlarge_pages(self, source: Path, output: Path, num_pages: int, progress: Progress) -> None:
+        """Make a TIFF of as many pages, each as if it were alone, in the memory of one."""
+        headers = [read_header(source, page=page) for page in range(num_pages)]
+        sizes = [self._new_size(header) for header in headers]
+        for number, (header, size) in enumerate(zip(headers, sizes, strict=True), 1):
+            check_size(output, *size)
+            if (needed := picture_bytes(*size, header.channels)) > self._room():
+                raise InputError(
+                    f"page {number} of {num_pages} takes about {needed / 2**30:.1f} GB of memory, more than there is "
+                    "or may be planned with (--memory): save the pages in files of their own"
+                )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        discard(output)
+        self._say(f"{source}: {num_pages} pages, one after the other")
+
+        def made() -> Iterator[Image]:
+            for page, (header, size) in enumerate(zip(headers, sizes, strict=True)):
+                upscaler = self._suiting(source, header)
+                yield self._enlarged(
+                    read_image(source, page=page), upscaler, size, name=f"{source}, page {page + 1}", progress=progress
+                )
+
+        num_bytes = sum(
+            math.prod(size) * header.channels * np.dtype(header.dtype).itemsize
+            for header, size in zip(headers, sizes, strict=True)
+        )
+        write_pages(output, made(), num_pages=num_pages, num_bytes=num_bytes)
+
+    def _enlarged(
+        self,
+        image: Image,
+        upscaler: Upscaler | PlainUpscaler,
+        new_size: tuple[int, int],
+        *,
+        name: object,
+        progress: Progress,
+    ) -> Image:
+        return upscale_image(
+            image,
             lambda x: upscale_to(lambda y: upscaler(y, progress=progress), x, new_size, scale=upscaler.scale),
             in_chans=upscaler.in_chans,
-            name=source,
+            name=name,
         )
-        write_image(output, result, quality=settings.quality)
+
+    def _new_size(self, header: Header) -> tuple[int, int]:
+        """(height, width) of the result."""
+        if self.settings.size is None:
+            return scaled_size(header.height, header.width, self.factor)
+        return fitted_size(header.height, header.width, self.settings.size)
 
     def _name(self, *, lossy: bool) -> str:
         automatic = self.settings.model == AUTO

@@ -23,12 +23,13 @@ def upscale_image(image: Image, upscale: Upscale, *, in_chans: int, name: object
     `upscale` maps (1, in_chans, H, W) in [0, 1] to (1, in_chans, sH, sW); `in_chans` is 3 or 1. `name` is for warnings.
     Gray is repeated for a network of 3 and averaged after. Light is encoded by sRGB first and decoded after; a peak
     above 1 is divided out and put back; values below 0 become 0, with a warning. Alpha goes through as a gray picture,
-    kept between its neighbours; colours of wholly transparent pixels are filled from visible ones first.
+    kept between its neighbours; colours of wholly transparent pixels are filled from visible ones first, unless they
+    are multiplied by alpha, and so are what is seen of them.
     Raises InputError for RGB and a network of one channel.
     """
     check_channels(image.color.shape[2], in_chans)
     color, alpha = to_tensor(image.color), None if image.alpha is None else to_tensor(image.alpha).clamp(0, 1)
-    if alpha is not None:
+    if alpha is not None and not image.associated:
         color = fill_transparent(color, alpha)
     if bool((color < 0).any()):
         warn_of_negative(int((color < 0).sum()), name)

@@ -26,7 +26,9 @@ def put_picture(image: Image, folder: Path) -> None:
         "shape": pixels.shape,
         "dtype": pixels.dtype.name,
         "linear": image.linear,
+        "associated": image.associated,
         "lossy": known.lossy,
+        "frame": known.frame,
         "attributes": known.attributes,
         **{name: _text(getattr(known, name)) for name in ("icc", "exif", "xmp")},
     }
@@ -50,11 +52,17 @@ def take_picture(folder: Path, *, size: tuple[int, int] | None = None) -> Image:
         with _opened(folder / _PIXELS) as file:
             pixels = np.fromfile(file, rest["dtype"], count=math.prod((height, width, channels)))
         metadata = Metadata(
+            frame=None if rest["frame"] is None else _four(*map(float, rest["frame"])),
             lossy=bool(rest["lossy"]),
             attributes=tuple((str(name), str(kind), _value(value)) for name, kind, value in rest["attributes"]),
             **{name: _bytes(rest[name]) for name in ("icc", "exif", "xmp")},
         )
-        return Image(pixels.reshape(height, width, channels), linear=bool(rest["linear"]), metadata=metadata)
+        return Image(
+            pixels.reshape(height, width, channels),
+            linear=bool(rest["linear"]),
+            associated=bool(rest["associated"]),
+            metadata=metadata,
+        )
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ImageError("what was read of the picture is damaged: send it again") from error
 
@@ -75,3 +83,7 @@ def _bytes(text: str | None) -> bytes | None:
 def _value(value: object) -> object:
     """JSON has lists where a picture's attributes have tuples."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def _four(left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
+    return left, top, width, height
