@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hat_sr.errors import ImageError, InputError
-from hat_sr.image import decode
+from hat_sr.image import reader
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image, Metadata
 from hat_sr.image.spool import Spool
@@ -39,7 +39,7 @@ def upscaler(model):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Files are read and written in several blocks."""
-    monkeypatch.setattr(decode, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 1)
     monkeypatch.setattr(strips, "_BLOCK_BYTES", 1 << 12)
 
 
