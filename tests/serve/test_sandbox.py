@@ -257,12 +257,15 @@ def test_no_path_is_left_in_a_sentence():
 
 def test_a_picture_goes_through_files_unchanged(tmp_path):
     attributes = (("XResolution", "float", 300.0), ("a", "int[2]", (1, 2)), ("b", "string", "ü\udce4"))
-    metadata = Metadata(icc=b"\0profile", exif=None, xmp=b"<x/>", attributes=attributes, lossy=True)
-    image = Image(np.arange(24, dtype=np.float16).reshape(2, 3, 4), linear=True, metadata=metadata)
+    metadata = Metadata(
+        icc=b"\0profile", exif=None, xmp=b"<x/>", attributes=attributes, lossy=True, frame=(0.5, -1, 2, 3.25)
+    )
+    image = Image(np.arange(24, dtype=np.float16).reshape(2, 3, 4), linear=True, associated=True, metadata=metadata)
     put_picture(image, tmp_path)
     back = take_picture(tmp_path)
     assert (back.pixels == image.pixels).all()
-    assert (back.pixels.dtype, back.linear, back.metadata) == (image.pixels.dtype, True, metadata)
+    assert (back.pixels.dtype, back.linear, back.associated) == (image.pixels.dtype, True, True)
+    assert back.metadata == metadata
 
 
 @pytest.mark.parametrize("what", ["pixels", "rest"])
