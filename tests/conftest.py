@@ -1,5 +1,8 @@
 """Settings of all tests, and a network exported once for those that need one."""
 
+import errno
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -14,3 +17,18 @@ def exported(tmp_path_factory):
     from exported import Exported  # here: environments for other tests have no onnx
 
     return Exported(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Closes folders, as chmod 000 does for anyone but root, who may run the tests."""
+    folders, scan, access = set(), os.scandir, os.access
+
+    def scandir(path="."):
+        if not isinstance(path, int) and os.path.realpath(path) in folders:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "access", lambda path, mode: os.path.realpath(path) not in folders and access(path, mode))
+    return lambda folder: folders.add(os.path.realpath(folder))

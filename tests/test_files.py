@@ -4,7 +4,16 @@ import os
 
 import pytest
 
-from hat_sr.files import PART_PREFIX, arriving, locked, remove_leftovers, replacing, what_blocks_writing
+from hat_sr.files import (
+    PART_PREFIX,
+    arriving,
+    cannot_read,
+    list_files,
+    locked,
+    remove_leftovers,
+    replacing,
+    what_blocks_writing,
+)
 
 
 def test_takes_the_place_of_the_file_before(tmp_path):
@@ -90,3 +99,67 @@ def test_leftovers_go_when_nobody_has_written_to_them_for_long(tmp_path):
         os.utime(path, (0, 0))
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
+
+
+def put(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def listed(folder, **more):
+    return list_files(folder, onerror=pytest.fail, **more)
+
+
+def test_files_below_a_folder(tmp_path):
+    put(tmp_path, "b.png", "a/c.png", "a/d/e", ".hidden", ".cache/f.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "lost.png").symlink_to("nowhere")
+    (tmp_path / "g.png").symlink_to("b.png")
+    assert listed(tmp_path) == ["a/c.png", "a/d/e", "b.png", "g.png", "lost.png"]
+    assert listed(tmp_path / "b.png") == listed(tmp_path / "missing") == []
+
+
+def test_links_to_folders_are_followed_and_no_folder_is_listed_twice(tmp_path):
+    put(tmp_path, "photos/z/a.png", "elsewhere/b.png", "elsewhere/deep/c.png", "up/d.png", "up/photos.png")
+    for name, target in (
+        ("photos/a", "z"),  # goes by its own name though that comes later
+        ("photos/seen", "../elsewhere"),
+        ("photos/seen-too", "../elsewhere"),
+        ("photos/part", "../elsewhere/deep"),  # of what is listed already
+        ("photos/round", "."),
+        ("photos/z/above", "../.."),  # everything, itself included
+        ("elsewhere/back", "../photos"),
+        ("photos/more", "../up"),
+        ("up/home", ".."),
+        ("up/itself", "itself"),
+    ):
+        (tmp_path / name).symlink_to(target)
+    told = []
+    names = list_files(tmp_path / "photos", onerror=lambda error: told.append(cannot_read(error)))
+    assert names == ["more/d.png", "more/photos.png", "part/c.png", "seen/b.png", "z/a.png"]
+    assert told == [f"{tmp_path}/photos/more/itself cannot be read: Too many levels of symbolic links"]
+
+
+def test_a_folder_of_results_is_left_out_by_whatever_path(tmp_path):
+    put(tmp_path, "in/a.png", "in/out/b.png", "out/c.png")
+    (tmp_path / "in/seen").symlink_to("../out")
+    assert listed(tmp_path / "in", leave_out=[tmp_path / "in/out"]) == ["a.png", "seen/c.png"]
+    assert listed(tmp_path / "in", leave_out=[tmp_path / "out"]) == ["a.png", "out/b.png"]
+    for itself_or_above in (tmp_path / "in", tmp_path):
+        assert len(listed(tmp_path / "in", leave_out=[itself_or_above])) == 3
+
+
+def test_folders_that_cannot_be_read_are_told_and_the_rest_listed(tmp_path, closed):
+    put(tmp_path, "a.png", "locked/b.png", "open/c.png", "open/locked/d.png")
+    closed(tmp_path / "locked")
+    closed(tmp_path / "open/locked")
+    told = []
+    names = list_files(tmp_path, onerror=lambda error: told.append(cannot_read(error)))
+    assert names == ["a.png", "open/c.png"]
+    assert sorted(told) == [
+        f"{tmp_path}/{name} cannot be read: Permission denied" for name in ("locked", "open/locked")
+    ]
+    closed(tmp_path)
+    assert list_files(tmp_path, onerror=lambda error: told.append(error.filename)) == []
+    assert told[-1] == str(tmp_path)

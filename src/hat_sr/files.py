@@ -5,7 +5,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -108,6 +108,61 @@ def remove_leftovers(folder: Path) -> None:
         with suppress(OSError):
             if is_part(path.name) and is_abandoned(path.stat().st_mtime):
                 path.unlink()
+
+
+def list_files(folder: Path, *, onerror: Callable[[OSError], None], leave_out: Iterable[Path] = ()) -> list[str]:
+    """Paths of the files below `folder`, with / between folders, sorted; hidden files and folders are left out.
+
+    Symbolic links to folders are followed, except those to a folder they lie in. A folder that several paths lead to is
+    listed once, by a path without links if there is one. A link that leads nowhere counts as a file; pipes, sockets and
+    devices do not. None if `folder` is missing or a file. A million files take some seconds: only links are looked up.
+    leave_out: folders in it that are not listed, such as that of the results. onerror is called for each folder,
+    `folder` included, and each link that cannot be read.
+    """
+    root = folder.resolve()
+    listed, names = {str(path.resolve()) for path in leave_out} - {str(root)}, list[str]()
+    pending, links = [("", str(root))], list[tuple[str, str]]()
+    while pending or links:
+        prefix, path = pending.pop() if pending else links.pop()
+        if path in listed:
+            continue
+        listed.add(path)
+        for entry, is_folder in _entries(path, folder / prefix, onerror):
+            name = prefix + entry.name
+            if not is_folder:
+                names.append(name)
+            elif not entry.is_symlink():
+                pending.append((f"{name}/", entry.path))
+            elif not any(inner.is_relative_to(target := Path(entry.path).resolve()) for inner in (Path(path), root)):
+                links.append((f"{name}/", str(target)))
+        links.sort(key=lambda link: link[0].split("/"), reverse=True)
+    return sorted(names)
+
+
+def cannot_read(error: OSError) -> str:
+    """What `list_files` says to `onerror`, as a sentence."""
+    return f"{error.filename} cannot be read: {error.strerror}"
+
+
+def _entries(path: str, shown: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple["os.DirEntry[str]", bool]]:
+    """What is in a folder, and whether each is a folder itself. `shown` is the folder's name in errors."""
+    try:
+        with os.scandir(path) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        error.filename = str(shown)
+        onerror(error)
+        return
+    for entry in found:
+        try:
+            is_folder = entry.is_dir()
+            if is_folder or entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()):
+                yield entry, is_folder
+        except OSError as error:  # a link that leads to itself, or into a folder that may not be entered
+            error.filename = str(shown / entry.name)
+            onerror(error)
 
 
 def what_blocks_writing(folder: Path) -> Path | None:

@@ -205,3 +205,11 @@ def test_a_folder_of_shards(tmp_path, monkeypatch, capsys):
     (tmp_path / "out" / "000000.tar").rename(tmp_path / "photos" / "archive.tar")
     assert run(monkeypatch, "data", "check", tmp_path / "photos") == 1
     assert "3 images can be used, 1 cannot" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["photos/trip", "photos"])
+def test_a_folder_that_cannot_be_read_is_named(photos, closed, monkeypatch, capsys, name):
+    (photos / "trip").mkdir()
+    closed(photos.parent / name)
+    assert run(monkeypatch, "data", "check", photos) == 1
+    assert f"{name} cannot be read: Permission denied" in capsys.readouterr().err

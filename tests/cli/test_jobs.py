@@ -1,9 +1,11 @@
-from pathlib import Path
+import json
+from pathlib import Path, PurePath
 
 import pytest
 
 from hat_sr.cli.jobs import plan_jobs, sort_jobs
 from hat_sr.errors import ConfigError, InputError
+from hat_sr.inference.manifest import NAME
 
 
 @pytest.fixture
@@ -117,6 +119,8 @@ def test_one_file_to_one_file(photos):
         (("photos/a.jpg",), "photos/notes.txt", "notes.txt is a file, and no image"),
         (("photos/a.jpg",), "b.xyz", r"b.xyz: .xyz files cannot be written: use one of .jpg .* or b.xyz/ for a folder"),
         (("photos/*.jpg",), "v1.2", ".2 files cannot be written"),
+        (("photos/a.jpg",), "mistyped/dir/x.jpg", "there is no folder mistyped/dir: make it first"),
+        (("photos/a.jpg",), "x" * 252 + ".jpg", "cannot be written: File name too long; name another place"),
     ],
 )
 def test_an_output_that_cannot_be(photos, inputs, output, message):
@@ -184,3 +188,64 @@ def test_nothing_to_do_in_a_folder_that_cannot_be_written(photos, monkeypatch):
     assert plan("photos/a.jpg", skip_existing=True) == []
     with pytest.raises(ConfigError, match="cannot be written to"):
         plan("photos/a.jpg", overwrite=True)
+
+
+def test_rare_suffixes_of_images_are_seen(photos):
+    (photos / "rare").mkdir()
+    for name in ("a.jfif", "b.JPE", "c.dib", "d.hif", "e.jxl"):
+        (photos / "rare" / name).touch()
+    results = [output for _, output in plan("rare", output="large")]
+    assert results == [f"large/{name}" for name in ("a.jfif", "b.JPE", "c.dib", "d.png", "e.png")]
+
+
+def test_links_to_folders_are_followed_and_no_file_is_taken_twice(photos):
+    (photos / "elsewhere").mkdir()
+    (photos / "elsewhere/e.png").touch()
+    (photos / "photos/seen").symlink_to("../elsewhere")
+    (photos / "photos/trip/round").symlink_to("..")
+    found = [source for source, _ in plan("photos")]
+    assert found == ["photos/a.jpg", "photos/seen/e.png", "photos/trip/b.PNG", "photos/trip/c.gif"]
+    assert [source for source, _ in plan("photos/**/*.[pP]*")] == ["photos/seen/e.png", "photos/trip/b.PNG"]
+
+
+def test_folders_that_cannot_be_read_are_named_and_the_rest_is_planned(photos, closed):
+    closed(photos / "photos/trip")
+    found = plan_jobs(["photos"], output=None, suffix="_x4", image_format=None)
+    assert [job.source.as_posix() for job in found.jobs] == ["photos/a.jpg"]
+    assert found.unread == ["photos/trip cannot be read: Permission denied"]
+    found = plan_jobs(["photos/**/*.jpg"], output=None, suffix="_x4", image_format=None)
+    assert (len(found.jobs), found.unread) == (1, ["photos/trip cannot be read"])
+    with pytest.raises(InputError, match=r"\*.PNG: no file or folder fits this pattern; photos/trip cannot be read"):
+        plan("photos/*/*.PNG")
+    closed(photos / "photos")
+    found = plan_jobs(["photos"], output=None, suffix="_x4", image_format=None)
+    assert (found.jobs, found.unread) == ([], ["photos cannot be read: Permission denied"])
+
+
+def test_names_that_no_file_can_have(photos):
+    with pytest.raises(InputError, match="xxx: no such file or folder"):
+        plan("photos/a.jpg", "x" * 300)
+    (photos / "itself.png").symlink_to("itself.png")
+    assert [source for source, _ in plan("photos/a.jpg", "itself.png")] == ["itself.png", "photos/a.jpg"]
+
+
+def test_planning_takes_time_in_proportion_to_the_files(photos, monkeypatch):
+    """Counted in comparisons of paths: those that a set or a dictionary makes are a few for each."""
+    (photos / "many").mkdir()
+    sources, results = ([f"{number}{end}.png" for number in range(10_000)] for end in ("", "_x2"))
+    lines = [{"run": {"settings": {}}}]
+    for source, result in zip(sources, results, strict=True):
+        lines += [{"plan": result, "input": source, "stamp": "", "before": None}, {"done": result, "stamp": ""}]
+    (photos / "many" / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr("hat_sr.cli.jobs.list_files", lambda folder, **_: sources + results)
+    equal, num_compared = PurePath.__eq__, 0
+
+    def counted(path, other):
+        nonlocal num_compared
+        num_compared += 1
+        assert num_compared < 10 * 20_000
+        return equal(path, other)
+
+    monkeypatch.setattr(PurePath, "__eq__", counted)
+    found = plan_jobs(["many"], output="large", suffix="_x4", image_format=None)
+    assert (len(found.jobs), len(found.left_out)) == (10_000, 10_000)

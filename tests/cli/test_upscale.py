@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -176,6 +177,47 @@ def test_a_result_too_large_for_the_memory_is_refused(upscale, capsys):
     assert "GB of memory" in capsys.readouterr().err
 
 
+def test_a_name_that_leaves_no_room_for_the_results_fails_alone(upscale, capsys, monkeypatch):
+    long = "x" * 251 + ".png"
+    for name in ("a.png", long):
+        write_noise(upscale.folder / name)
+    assert upscale("a.png", long) == 1
+    said = capsys.readouterr().err
+    assert f"failed: {long}: {'x' * 251}_x2.png: no file can be written there: File name too long; name another" in said
+    assert "1 of 2 done" in said
+    assert upscale(long, "-o", "out") == 0  # where the result is called as its input
+
+
+def test_the_folder_of_one_result_must_be_there(upscale, capsys):
+    write_noise(upscale.folder / "a.png")
+    assert upscale("a.png", "-o", "mistyped/dir/x.png") == 2
+    assert "there is no folder mistyped/dir: make it first" in capsys.readouterr().err
+    assert [path.name for path in upscale.folder.iterdir()] == ["a.png"]
+    assert upscale("a.png", "-o", "new/dir/") == 0  # a folder of results is made
+    assert (upscale.folder / "new/dir/a.png").exists()
+
+
+def test_rare_suffixes_are_written_as_what_they_mean(upscale):
+    for name in ("a.jfif", "b.jpe", "c.dib"):
+        write_noise(upscale.folder / "in" / name)
+    assert upscale("in") == 0
+    beginnings = [(upscale.folder / "in" / name).read_bytes()[:2] for name in ("a_x2.jfif", "b_x2.jpe", "c_x2.dib")]
+    assert beginnings == [b"\xff\xd8", b"\xff\xd8", b"BM"]
+
+
+def test_how_far_one_image_is_is_told_band_by_band(upscale, monkeypatch):
+    told = []
+    monkeypatch.setattr("hat_sr.cli.progress.PictureBars.__call__", lambda bars, name, part: told.append((name, part)))
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 4), np.uint8)
+    write_image(upscale.folder / "a.png", Image(pixels))
+    assert upscale("a.png", "--scale", "3") == 0  # the network twice, for the colours and for alpha
+    parts = [part for _, part in told]
+    assert {name for name, _ in told} == {"a.png"}
+    assert parts == sorted(parts)
+    assert (parts[0], parts[-1]) == (0, pytest.approx(1))
+    assert len([part for part in parts if 0.1 < part < 0.9]) > 8
+
+
 def test_bad_files_are_counted(upscale, capsys):
     write_noise(upscale.folder / "a.png")
     (upscale.folder / "b.png").write_text("no image")
@@ -199,10 +241,12 @@ def test_ctrl_c_leaves_no_half_file(upscale, monkeypatch):
     assert [path.name for path in upscale.folder.iterdir()] == ["a.png"]
 
 
-def test_quiet_when_not_a_terminal(upscale, capsys):
+def test_the_end_says_what_was_made_outside_a_terminal_too(upscale, capsys):
     write_noise(upscale.folder / "a.png")
-    upscale("a.png")
-    assert capsys.readouterr() == ("", "")
+    assert upscale("a.png") == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(r"1 of 1 done in \d+\.\d s by .*tiny\.safetensors in (fp32|bf16), a_x2\.png\n", printed.err)
 
 
 def test_one_channel_network(upscale, tmp_path, capsys, monkeypatch):
@@ -235,7 +279,7 @@ def test_auto_takes_the_network_for_photos_for_lossy_files_and_says_so(upscale, 
     means = {name: read_image(f"{name}_x2.{ending}").pixels.mean() for name, ending in (("a", "jpg"), ("c", "png"))}
     assert means["c"] > means["a"] + 20
     assert upscale("a.jpg", "--overwrite") == 0  # a network that is named is taken for all
-    assert capsys.readouterr().err == ""
+    assert "compressed with loss" not in capsys.readouterr().err
     assert read_image("a_x2.jpg").pixels.mean() > means["a"] + 20
 
 
@@ -258,9 +302,9 @@ def test_memory_is_planned_for_hat_alone(tmp_path, monkeypatch, capsys):
 def test_too_large_for_the_memory_is_streamed_in_tiles_and_says_so(upscale, capsys):
     write_noise(upscale.folder / "a.png", 36, 30)
     assert upscale("a.png", "--tile", "24", "-o", "whole.png") == 0
-    assert capsys.readouterr().err == ""
+    assert "too large" not in capsys.readouterr().err
     assert upscale("a.png", "--tile", "24", "--memory", "100KB", "-o", "strips.png") == 0
-    (line,) = capsys.readouterr().err.splitlines()
+    line, _ = capsys.readouterr().err.splitlines()
     assert line.startswith("a.png: too large for the memory there is: strip by strip, in 12 tiles of up to 24 pixels")
     assert (upscale.folder / "strips.png").read_bytes() == (upscale.folder / "whole.png").read_bytes()
     assert upscale("a.png", "--memory", "100KB", "-o", "auto.png") == 0
@@ -289,7 +333,7 @@ def stopped(upscale, monkeypatch, capsys):
 @pytest.mark.parametrize("memory", [("--memory", "1"), ()])
 def test_a_stopped_call_goes_on_whatever_the_memory(stopped, capsys, memory):
     assert stopped("a.png", "-o", "b.png", *memory) == 0
-    assert capsys.readouterr().err == "a.png: going on after strip 2 of 4\n"
+    assert capsys.readouterr().err.startswith("a.png: going on after strip 2 of 4\n1 of 1 done in ")
     assert stopped("a.png", "-o", "c.png", "--memory", "1") == 0
     assert (stopped.folder / "b.png").read_bytes() == (stopped.folder / "c.png").read_bytes()
 
@@ -329,6 +373,15 @@ def folder(upscale):
 
 def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("[!.]*.png")}
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_rest_is_done(folder, closed, capsys):
+    (folder.folder / "in/c.png").unlink()
+    closed(folder.folder / "in/sub")
+    assert folder("in", "-o", "out") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("failed: in/sub cannot be read: Permission denied\n1 of 1 done in ")
+    assert set(times(folder.folder / "out")) == {"a.png"}
 
 
 def test_a_folder_is_done_once(folder, capsys):

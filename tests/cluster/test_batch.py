@@ -222,3 +222,22 @@ def test_without_ray_it_says_what_to_install(batch, capsys):
         assert "pip install 'hat-sr[cluster]'" in capsys.readouterr().err
     else:
         pytest.skip("Ray is installed")
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_rest_is_done(batch, closed, memory, capsys):
+    (batch.folder / "in/bad.png").unlink()
+    closed(batch.folder / "in/trip")
+    assert batch("in", "memory://out") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("failed: in/trip cannot be read: Permission denied\n1 of 1 done")
+    assert sorted(found(memory, "/out")) == ["a.png"]
+
+
+def test_links_to_folders_are_followed(batch, capsys):
+    write_noise(batch.folder / "elsewhere/d.jfif")
+    (batch.folder / "in/seen").symlink_to("../elsewhere")
+    (batch.folder / "in/bad.png").unlink()
+    for _ in range(2):
+        assert batch("in", "out") == 0
+    assert "4 done before" in capsys.readouterr().err
+    assert sorted(path.name for path in (batch.folder / "out/seen").iterdir()) == ["d.jfif"]

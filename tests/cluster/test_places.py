@@ -22,16 +22,20 @@ def put(place, name, data):
         path.write_bytes(data)
 
 
+def files(place, **more):
+    return place.files(onerror=pytest.fail, **more)
+
+
 def test_what_is_written_is_read(url):
     place = Place(url)
-    assert place.files() == {}
+    assert files(place) == {}
     assert place.stamp("trip/a b#ü.png") is None
     put(place, "trip/a b#ü.png", b"one")
     put(place, ".hidden/b.png", b"two")
     with place.read("trip/a b#ü.png") as path:
         assert path.name == "a b#ü.png"
         assert path.read_bytes() == b"one"
-    assert place.files() == {"trip/a b#ü.png": place.stamp("trip/a b#ü.png")}
+    assert files(place) == {"trip/a b#ü.png": place.stamp("trip/a b#ü.png")}
 
 
 def test_a_stamp_changes_with_the_file(url):
@@ -53,7 +57,7 @@ def test_what_fails_leaves_what_was_there(url):
         raise RuntimeError
     with place.read("a.png") as path:
         assert path.read_bytes() == b"one"
-    assert list(place.files()) == ["a.png"]
+    assert list(files(place)) == ["a.png"]
 
 
 def test_what_killed_processes_left_is_deleted(url, monkeypatch):
@@ -97,7 +101,7 @@ def test_lines_are_kept_whoever_reads_them(url):
     lines.add([{"number": 3}])
     lines.close()
     assert [line["number"] for line in Place(url).lines().read()] == [1, 2, 3]
-    assert Place(url).files() == {}
+    assert files(Place(url)) == {}
 
 
 def test_many_lines_do_not_wait(url):
@@ -119,3 +123,44 @@ def test_on_a_disk_it_is_as_hat_sr_upscale_has_it(tmp_path):
 def test_what_fsspec_does_not_open():
     with pytest.raises(InputError, match=r"nowhere://x cannot be opened: .*nowhere"):
         Place("nowhere://x")
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.png").touch()
+    (tmp_path / "photos/deep").mkdir(parents=True)
+    (tmp_path / "photos/seen").symlink_to("../elsewhere")
+    (tmp_path / "photos/deep/round").symlink_to("..")
+    place = Place(f"file://{tmp_path}/photos")
+    assert list(files(place)) == ["seen/a.png"]
+    assert files(place, leave_out=Place(f"{tmp_path}/elsewhere")) == {}
+    assert Place(f"{tmp_path}/photos/seen/more").within(Place(f"{tmp_path}/elsewhere")) == "more"
+
+
+def test_what_is_left_out(url):
+    place = Place(url)
+    for name in ("a.png", "large/b.png", "largest/c.png"):
+        put(place, name, b"x")
+    assert list(files(place, leave_out=Place(f"{url}/large"))) == ["a.png", "largest/c.png"]
+    assert len(files(place, leave_out=place)) == 3
+
+
+def test_folders_that_cannot_be_read_are_told(url, closed, monkeypatch):
+    place, told = Place(url), []
+    for name in ("a.png", "trip/b.png"):
+        put(place, name, b"x")
+    if place.local is not None:
+        closed(place.local / "trip")
+    else:
+        ls = place._fs.ls
+
+        def refusing(path, **settings):
+            if path.endswith("trip"):
+                raise PermissionError("not yours")
+            return ls(path, **settings)
+
+        monkeypatch.setattr(place._fs, "ls", refusing)
+    assert list(place.files(onerror=told.append)) == ["a.png"]
+    (error,) = told
+    assert error.filename.endswith("photos/trip")
+    assert error.strerror in ("Permission denied", "not yours")

@@ -16,10 +16,10 @@ def test_the_upscaler_runs_it_whole_in_float32():
     upscaler = PlainUpscaler(plain(lambda x: nearest(2)(x) * weight), device="cpu")
     assert (upscaler.scale, upscaler.in_chans, upscaler.device.type, upscaler.dtype) == (2, 3, "cpu", torch.float32)
     x, calls = random_image(2, 3, 5, 7, dtype=torch.float64), []
-    out = upscaler(x, progress=lambda *done: calls.append(done))
+    out = upscaler(x, report=calls.append)
     assert torch.equal(out, nearest(2)(x.float()))
     assert not out.requires_grad
-    assert calls == [(1, 1)]
+    assert calls == [1.0]
 
 
 def test_tiles_where_they_are_asked_for():
@@ -30,8 +30,14 @@ def test_tiles_where_they_are_asked_for():
         return blurred(2, 3)(x)
 
     x = random_image(1, 3, 150, 60)
-    tiled = PlainUpscaler(plain(upscale), tile=99, device="cpu")(x)
+    parts = []
+    tiled = PlainUpscaler(plain(upscale), tile=99, device="cpu")(x, report=parts.append)
     assert len(sizes) > 1
+    assert parts == [number / len(sizes) for number in range(1, len(sizes) + 1)]
+    parts.clear()
+    PlainUpscaler(plain(nearest(2)), tile=99, self_ensemble=True, device="cpu")(x, report=parts.append)
+    assert len(parts) == 8 * len(sizes)
+    assert parts[-1] == 1
     assert max(max(size) for size in sizes) <= 96
     torch.testing.assert_close(tiled, blurred(2, 3)(x))
     with pytest.raises(ConfigError, match="tile_size 12"):

@@ -5,12 +5,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from rich.progress import Progress as Bars
-from rich.progress import TaskID
 
-from hat_sr.cli.enlarging import by_verdict, carry_out, reporter, settings_of, verdict
+from hat_sr.cli.enlarging import Aside, by_verdict, carry_out, settings_of, verdict
 from hat_sr.cli.messages import say
 from hat_sr.cli.options import Options
+from hat_sr.cli.progress import PictureBars
 from hat_sr.cluster.batch import Task, plan_batch, run_here
 from hat_sr.cluster.places import Place
 from hat_sr.cluster.ray import run_on_ray
@@ -61,9 +60,9 @@ def batch(
     enlarger = Enlarger(settings_of(options), say=say)
     task = Task(source=source, destination=destination, settings=enlarger.settings)
     place = Place(destination)
-    planned, num_left_out = plan_batch(Place(source), place, image_format=options.format)
+    plan = plan_batch(Place(source), place, image_format=options.format)
     with Manifest(place.lines(), enlarger.identity()) as manifest:
-        found = by_verdict(planned, lambda one: verdict(manifest, one, options))
+        found = by_verdict(plan.planned, lambda one: verdict(manifest, one, options))
         if existing := found["refuse"]:
             raise ConfigError(
                 f"{place.shown(existing[0].result)} and {len(existing) - 1} more results are already there, of which "
@@ -72,26 +71,23 @@ def batch(
         manifest.begin(found["do"], done=found["done"])
         place.remove_leftovers(one.result for one in found["do"])
 
-        def make(bars: Bars, images: TaskID, tiles: TaskID) -> Iterator[Outcome]:
+        def make(bars: PictureBars) -> Iterator[Outcome]:
             if engine == "ray":
                 outcomes = run_on_ray(
                     task, found["do"], address=address, num_workers=workers, num_cpus=cpus, num_gpus=gpus
                 )
             else:
-                outcomes = run_here(task, found["do"], enlarger, progress=reporter(bars, tiles))
+                outcomes = run_here(task, found["do"], enlarger, report=bars)
             for outcome in outcomes:
                 manifest.add(outcome)
                 yield outcome
 
-        num_failed = carry_out(
-            make,
-            total=len(found["do"]),
-            enlarger=enlarger,
-            where=f"in {destination}",
-            num_before=len(found["done"]),
-            failed_before=[manifest.reason(one.result) for one in found["failed"]],
-            num_left_out=num_left_out,
-            quiet=False,
+        aside = Aside(
+            num_done=len(found["done"]),
+            failed=[manifest.reason(one.result) for one in found["failed"]],
+            num_left_out=plan.num_left_out,
+            unread=plan.unread,
         )
+        code = carry_out(make, total=len(found["do"]), enlarger=enlarger, where=f"in {destination}", aside=aside)
         manifest.end()
-    return 1 if num_failed else 0
+    return code

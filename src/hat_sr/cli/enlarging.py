@@ -2,21 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import Progress as Bars
-from rich.progress import TaskID
 
 from hat_sr.cli.messages import say
 from hat_sr.cli.options import Options
-from hat_sr.cli.progress import progress_bars
+from hat_sr.cli.progress import PictureBars, progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.manifest import Manifest, Outcome, Planned, Verdict
 from hat_sr.inference.sizing import parse_size
-from hat_sr.inference.upscaler import Progress
 
 Item = TypeVar("Item")
 
@@ -56,70 +54,59 @@ def by_verdict(items: Iterable[Item], verdict: Callable[[Item], Verdict]) -> dic
     return found
 
 
-def carry_out(
-    make: Callable[[Bars, TaskID, TaskID], Iterable[Outcome]],
-    *,
-    total: int,
-    enlarger: Enlarger,
-    where: str,
-    num_before: int,
-    failed_before: Sequence[str],
-    num_left_out: int,
-    quiet: bool,
-) -> int:
-    """Have results made, and say at the end, after Ctrl-C too, what became of it. Returns how many there are not.
+@dataclass(frozen=True, kw_only=True)
+class Aside:
+    """What a call finds and does not make."""
 
-    make: yields what became of each of `total` results; takes bars, of which one counts images and one shows what is
-    done of one. where: a phrase on where results are. num_before, failed_before, num_left_out: of earlier runs, as for
-    `_before`. quiet: say nothing if all went well, there was nothing before, and stderr is no terminal.
+    num_done: int
+    """Results that are there already."""
+    failed: Sequence[str]
+    """Why others could not be made before, and so are not tried again."""
+    num_left_out: int
+    """Results beside their inputs, which are no inputs."""
+    unread: Sequence[str]
+    """A sentence for each folder that cannot be read."""
+
+    def __str__(self) -> str:
+        """A phrase, with the separator in front; empty if there is nothing to say."""
+        phrases = []
+        if self.num_done:
+            phrases.append(f"{self.num_done} done before")
+        if self.failed:
+            more = f", and {len(self.failed) - 1} more" if len(self.failed) > 1 else ""
+            phrases.append(
+                f"{len(self.failed)} failed before ({self.failed[0]}{more}), which --retry-failed tries again"
+            )
+        if self.num_left_out:
+            phrases.append(
+                f"{self.num_left_out} {'results' if self.num_left_out > 1 else 'result'} of earlier calls left out"
+            )
+        return "".join(f"; {phrase}" for phrase in phrases)
+
+
+def carry_out(
+    make: Callable[[PictureBars], Iterable[Outcome]], *, total: int, enlarger: Enlarger, where: str, aside: Aside
+) -> int:
+    """Have results made, and say at the end, after Ctrl-C too, what became of it. Returns the exit code.
+
+    make: yields what became of each of `total` results; tells the bars how far each is. where: a phrase on where
+    results are.
     """
     console, since = Console(stderr=True), time.monotonic()
-    reasons: list[str] = []
+    reasons = list(aside.unread)
     num_done = 0
     try:
         with progress_bars(console) as bars:
-            images = bars.add_task("images", total=total)
-            tiles = bars.add_task("tiles", total=1, visible=False)
-            for outcome in make(bars, images, tiles):
+            pictures = PictureBars(bars, total=total)
+            for outcome in make(pictures):
                 if outcome.reason is None:
                     num_done += 1
                 else:
                     reasons.append(outcome.reason)
-                bars.advance(images)
+                pictures.ended()
     finally:
         for reason in reasons:
             say(f"failed: {reason}")
-        before = _before(num_before, failed_before, num_left_out)
-        if not quiet or console.is_terminal or num_done < total or before:
-            how = f"{num_done} of {total} done in {time.monotonic() - since:.1f} s by {enlarger}"
-            say(f"{how}{f', {where}' if num_done or not total else ''}{before}")
-    return len(reasons) + len(failed_before)
-
-
-def _before(num_done: int, failed: Sequence[str], num_left_out: int) -> str:
-    """A phrase about what earlier runs did; empty if that is nothing.
-
-    failed: the reasons of what failed then. num_left_out: results beside their inputs, which are no inputs.
-    """
-    phrases = []
-    if num_done:
-        phrases.append(f"{num_done} done before")
-    if failed:
-        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-        phrases.append(f"{len(failed)} failed before ({failed[0]}{more}), which --retry-failed tries again")
-    if num_left_out:
-        phrases.append(f"{num_left_out} {'results' if num_left_out > 1 else 'result'} of earlier calls left out")
-    return "".join(f"; {phrase}" for phrase in phrases)
-
-
-def reporter(bars: Bars, task: TaskID) -> Progress:
-    """Shows forward passes or tiles on a bar, whose rate does not count those that were done before."""
-    begun = False
-
-    def report(done: int, total: int) -> None:
-        nonlocal begun
-        show = bars.update if begun else bars.reset
-        show(task, completed=done, total=total, visible=total > 1)
-        begun = True
-
-    return report
+        how = f"{num_done} of {total} done in {time.monotonic() - since:.1f} s by {enlarger}"
+        say(f"{how}{f', {where}' if num_done or not total else ''}{aside}")
+    return 1 if reasons or aside.failed else 0

@@ -4,6 +4,7 @@ What was found in folders has a manifest: in the folder of the results, or in th
 beside their inputs. What earlier calls put beside their inputs is no input.
 """
 
+import errno
 import glob
 import os
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from hat_sr.cli.enlarging import by_verdict
 from hat_sr.errors import ConfigError, InputError
-from hat_sr.files import what_blocks_writing
+from hat_sr.files import cannot_read, list_files, what_blocks_writing
 from hat_sr.image.formats import (
     IMAGE_SUFFIXES,
     READ_ONLY_SUFFIXES,
@@ -50,6 +51,8 @@ class Plan:
     jobs: list[Job]
     left_out: list[Path]
     """Results of other calls beside their inputs: they are no inputs."""
+    unread: list[str]
+    """A sentence for each folder that cannot be read."""
 
 
 @dataclass(kw_only=True)
@@ -83,28 +86,27 @@ def plan_jobs(
     input's if such files are written, else png, or `image_format`.
 
     Raises InputError for an input that does not exist or holds no image; ConfigError if two results would have one
-    name, a result would replace an input, `output` is a file where a folder is needed or ends like a file of an unknown
-    kind, or there is a quality but no result that has one.
+    name, a result would replace an input, `output` is a file where a folder is needed, lies in a folder that does not
+    exist or ends like a file of an unknown kind, or there is a quality but no result that has one.
     """
     target = None if output is None else Path(output)
     extension = None if image_format is None else suffix_of(image_format)
-    found, results = _apart(_find(inputs, target), inputs, suffix, extension)
+    unread: list[str] = []
+    found, results = _apart(_find(inputs, target, unread), inputs, suffix, extension)
     file = None if output is None else _named_file(output, found)
-    if file is not None:
-        if len(found) != 1:
-            raise ConfigError(f"output {output} names one file, but there are {len(found)} inputs: give a folder")
+    if file is None:
+        jobs = [_job(one, target, suffix, extension) for one in found]
+    else:
+        jobs = [Job(source=found[0].path, output=file)]
         if extension is not None and format_for(file) != format_for(Path(f"x{extension}")):
             raise ConfigError(f"output {output} and format {image_format} disagree: give one of them")
-        jobs = [Job(source=found[0].path, output=file)]
-    else:
-        jobs = [_job(file, target, suffix, extension) for file in found]
     _check_names(jobs)
     if quality is not None and jobs and not any(format_for(job.output).name in ("jpeg", "webp") for job in jobs):
         raise ConfigError(
             f"quality {quality} is for JPEG and WebP, and no result is one: leave it out, or give --format"
         )
     own = {job.output for job in jobs}
-    return Plan(jobs=jobs, left_out=[path for path in results if path not in own])
+    return Plan(jobs=jobs, left_out=[path for path in results if path not in own], unread=unread)
 
 
 def sort_jobs(jobs: list[Job], verdict: Callable[[Job], Verdict]) -> Sorted:
@@ -127,39 +129,73 @@ def sort_jobs(jobs: list[Job], verdict: Callable[[Job], Verdict]) -> Sorted:
     return Sorted(to_do=found["do"], done=found["done"], failed=found["failed"])
 
 
-def _find(inputs: Sequence[str], output: Path | None) -> list[_Found]:
+def _find(inputs: Sequence[str], output: Path | None, unread: list[str]) -> list[_Found]:
     if not inputs:
         raise InputError("no input: name image files, folders or patterns")
     found: dict[Path, _Found] = {}
     for text in inputs:
-        for path in [Path(text)] if Path(text).exists() else _expand(text):
+        for path in [Path(text)] if _is_there(text) else _expand(text, unread):
             files = (
-                _search(path, output) if path.is_dir() else [_Found(path=path, relative=Path(path.name), folder=None)]
+                _search(path, output, unread)
+                if _is_folder(path)
+                else [_Found(path=path, relative=Path(path.name), folder=None)]
             )
             found |= {file.path: file for file in files}
     return [found[path] for path in sorted(found)]
 
 
-def _search(folder: Path, output: Path | None) -> list[_Found]:
-    files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder))]
-    if output is not None and folder.resolve() in output.resolve().parents:
-        files = [path for path in files if not path.resolve().is_relative_to(output.resolve())]
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
+def _is_there(text: str) -> bool:
+    """Whether there is something of that name, even if it may not be looked at: then that fails when it is read."""
+    try:
+        Path(text).lstat()
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+    return True
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one that may be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _search(folder: Path, output: Path | None, unread: list[str]) -> list[_Found]:
+    before = len(unread)
+    files = list_files(
+        folder,
+        onerror=lambda error: unread.append(cannot_read(error)),
+        leave_out=() if output is None else (output,),
+    )
+    images = [path for path in map(Path, files) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images and len(unread) == before:
         raise InputError(
             f"{folder} holds no image among {len(files)} files: looked for {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    return [_Found(path=path, relative=path.relative_to(folder), folder=folder) for path in images]
+    return [_Found(path=folder / path, relative=path, folder=folder) for path in images]
 
 
-def _expand(pattern: str) -> list[Path]:
-    # Not Path.glob, which refuses absolute patterns.
+def _expand(pattern: str, unread: list[str]) -> list[Path]:
+    """The files and folders that fit, each once: of several paths to one, the shortest."""
     if not glob.has_magic(pattern):
         raise InputError(f"{pattern}: no such file or folder")
-    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+    matches = _glob(pattern)
+    folders = _glob(f"{os.path.split(pattern)[0]}{os.sep}") if os.sep in pattern else []
+    closed = [f"{folder} cannot be read" for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
     if not matches:
-        raise InputError(f"{pattern}: no file or folder fits this pattern")
+        raise InputError("; ".join([f"{pattern}: no file or folder fits this pattern", *closed]))
+    unread += closed
     return matches
+
+
+def _glob(pattern: str) -> list[Path]:
+    # Not Path.glob, which refuses absolute patterns.
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+    once: dict[Path, Path] = {}
+    for path in sorted(matches, key=lambda path: (len(path.parts), path)):
+        once.setdefault(path.parent.resolve() / path.name, path)
+    return list(once.values())
 
 
 def _apart(
@@ -171,18 +207,19 @@ def _apart(
     results = {_beside(file.path, suffix, extension) for file in found}
     for folder in {file.folder for file in found if file.folder is not None}:
         results |= {folder / name for name in Manifest(FileLines(folder), {}).results_beside_inputs()}
-    named = {Path(text).resolve() for text in inputs}
-    left_out = [file for file in found if file.path in results and file.path.resolve() not in named]
-    return [file for file in found if file not in left_out], [file.path for file in left_out]
+    named = {os.path.realpath(text) for text in inputs}
+    taken, left_out = list[_Found](), list[Path]()
+    for file in found:
+        if file.path in results and os.path.realpath(file.path) not in named:
+            left_out.append(file.path)
+        else:
+            taken.append(file)
+    return taken, left_out
 
 
 def _beside(path: Path, suffix: str, extension: str | None) -> Path:
     """The result of that file, beside it."""
     return path.with_name(f"{path.stem}{suffix}{result_suffix(path.suffix, extension)}")
-
-
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
 
 
 def _named_file(output: str, found: list[_Found]) -> Path | None:
@@ -192,10 +229,19 @@ def _named_file(output: str, found: list[_Found]) -> Path | None:
     of whatever name.
     """
     path = Path(output)
-    if output.endswith(_SLASHES) or path.is_dir():
-        return None
+    try:
+        if output.endswith(_SLASHES) or path.is_dir():
+            return None
+    except OSError as error:
+        raise ConfigError(f"output {output} cannot be written: {error.strerror}; name another place") from error
     suffix = path.suffix.lower()
     if suffix in WRITABLE_SUFFIXES:
+        if len(found) != 1:
+            raise ConfigError(f"output {output} names one file, but there are {len(found)} inputs: give a folder")
+        if not path.parent.exists():
+            raise ConfigError(
+                f"output {output}: there is no folder {path.parent}: make it first, or name another output"
+            )
         return path
     if path.exists():
         raise ConfigError(f"output {output} is a file, and no image: give a folder, or the name of an image")
@@ -217,10 +263,10 @@ def _job(file: _Found, output: Path | None, suffix: str, extension: str | None) 
 
 
 def _check_names(jobs: list[Job]) -> None:
-    by_output: dict[Path, Path] = {}
-    sources = {job.source.resolve() for job in jobs}
+    by_output: dict[str, Path] = {}
+    sources = {os.path.realpath(job.source) for job in jobs}  # not Path.resolve, which raises at a link to itself
     for job in jobs:
-        output = job.output.resolve()
+        output = os.path.realpath(job.output)
         if output in sources:
             raise ConfigError(f"the result {job.output} would replace an input: use another --output")
         if output in by_output:

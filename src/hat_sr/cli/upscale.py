@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.progress import Progress as Bars
-from rich.progress import TaskID
 
-from hat_sr.cli.enlarging import carry_out, reporter, settings_of, verdict
-from hat_sr.cli.jobs import Job, Sorted, plan_jobs, sort_jobs
+from hat_sr.cli.enlarging import Aside, carry_out, settings_of, verdict
+from hat_sr.cli.jobs import Job, Plan, Sorted, plan_jobs, sort_jobs
 from hat_sr.cli.messages import say
 from hat_sr.cli.networks import RuntimeName, open_in_runtime
 from hat_sr.cli.options import Options
+from hat_sr.cli.progress import PictureBars
 from hat_sr.files import remove_leftovers
 from hat_sr.inference.enlarge import Enlarger
 from hat_sr.inference.manifest import FileLines, Manifest, Outcome, Planned, Verdict, attempt, stamp
@@ -53,10 +52,8 @@ def upscale(
             folder: stack.enter_context(Manifest(FileLines(folder), enlarger.identity())) for folder in folders
         }
         found = sort_jobs(plan.jobs, lambda job: _verdict(job, manifests, options))
-        for folder, manifest in manifests.items():
-            _begin(manifest, folder, found)
-        num_failed = _run(found, enlarger, manifests, num_left_out=len(plan.left_out))
-    return 1 if num_failed else 0
+        _begin(found, manifests)
+        return _run(found, enlarger, manifests, plan)
 
 
 def _planned(job: Job) -> Planned:
@@ -64,47 +61,47 @@ def _planned(job: Job) -> Planned:
 
 
 def _verdict(job: Job, manifests: dict[Path, Manifest], options: Options) -> Verdict:
+    planned = _planned(job)
     if job.folder is not None:
-        return verdict(manifests[job.folder], _planned(job), options)
-    if not job.output.exists() or options.overwrite:
+        return verdict(manifests[job.folder], planned, options)
+    if planned.before is None or options.overwrite:
         return "do"
     return "skip" if options.skip_existing else "refuse"
 
 
-def _begin(manifest: Manifest, folder: Path, found: Sorted) -> None:
+def _begin(found: Sorted, manifests: dict[Path, Manifest]) -> None:
     """Write down what is planned, if anything is, and tidy up after earlier runs."""
-    to_do, done = ([_planned(job) for job in jobs if job.folder == folder] for jobs in (found.to_do, found.done))
-    manifest.begin(to_do, done=done)
-    for place in {job.output.parent for job in found.to_do if job.folder == folder}:
+    to_do: dict[Path, list[Planned]] = {folder: [] for folder in manifests}
+    done: dict[Path, list[Planned]] = {folder: [] for folder in manifests}
+    for jobs, planned in ((found.to_do, to_do), (found.done, done)):
+        for job in jobs:
+            if job.folder is not None:
+                planned[job.folder].append(_planned(job))
+    for folder, manifest in manifests.items():
+        manifest.begin(to_do[folder], done=done[folder])
+    for place in {job.output.parent for job in found.to_do if job.folder is not None}:
         remove_leftovers(place)
 
 
-def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest], *, num_left_out: int) -> int:
-    """Do what there is to do. num_left_out: see `carry_out`. Returns how many results there are not."""
+def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest], plan: Plan) -> int:
+    """Do what there is to do. Returns the exit code."""
 
-    def make(bars: Bars, images: TaskID, tiles: TaskID) -> Iterator[Outcome]:
+    def make(bars: PictureBars) -> Iterator[Outcome]:
         for job in found.to_do:
-            bars.update(images, description=job.source.name)
-            bars.reset(tiles, visible=False)
-            work = partial(enlarger.enlarge, job.source, job.output, progress=reporter(bars, tiles))
+            report = partial(bars, str(job.source))
+            report(0)
+            work = partial(enlarger.enlarge, job.source, job.output, report=report)
             outcome = attempt(job.result, str(job.source), partial(stamp, job.source), work)
             if job.folder is not None:
                 manifests[job.folder].add(outcome)
             yield outcome
 
-    num_failed = carry_out(
-        make,
-        total=len(found.to_do),
-        enlarger=enlarger,
-        where=_where(found.to_do),
-        num_before=len(found.done),
-        failed_before=[manifests[job.folder].reason(job.result) for job in found.failed if job.folder is not None],
-        num_left_out=num_left_out,
-        quiet=True,
-    )
+    failed = [manifests[job.folder].reason(job.result) for job in found.failed if job.folder is not None]
+    aside = Aside(num_done=len(found.done), failed=failed, num_left_out=len(plan.left_out), unread=plan.unread)
+    code = carry_out(make, total=len(found.to_do), enlarger=enlarger, where=_where(found.to_do), aside=aside)
     for manifest in manifests.values():
         manifest.end()
-    return num_failed
+    return code
 
 
 def _where(jobs: list[Job]) -> str:

@@ -3,14 +3,14 @@
 import secrets
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hat_sr.errors import InputError, require
-from hat_sr.files import is_abandoned, is_part, part_name, remove_leftovers
+from hat_sr.files import is_abandoned, is_part, list_files, part_name, remove_leftovers
 from hat_sr.inference.lines import format_lines, parse_lines
 from hat_sr.inference.manifest import NAME, FileLines, Lines, stamp
 
@@ -50,28 +50,53 @@ class Place:
         """The file's name for people."""
         return f"{self.url}/{name}"
 
-    def files(self) -> dict[str, str]:
-        """Names and stamps of all files, but hidden ones."""
-        found = self._fs.find(self._root, detail=True)
-        names = {PurePosixPath(path).relative_to(self._root).as_posix(): info for path, info in found.items()}
+    def files(self, *, onerror: Callable[[OSError], None], leave_out: "Place | None" = None) -> dict[str, str | None]:
+        """Names and stamps of all files, but hidden ones and those in `leave_out`, if that is a folder in this one.
+
+        On a disk links are followed as `hat_sr.files.list_files` does. onerror is called for each folder that cannot be
+        read.
+        """
+
+        def told(error: OSError) -> None:  # by the name that people gave
+            inner = PurePosixPath(error.filename).relative_to(self._root)
+            onerror(OSError(error.errno, error.strerror, f"{self.url}/{inner}".removesuffix("/.")))
+
+        if self.local is not None:
+            left_out = [] if leave_out is None or leave_out.local is None else [leave_out.local]
+            names = list_files(self.local, onerror=told, leave_out=left_out)
+            return {name: stamp(self.local / name) for name in names}
+        inside = None if leave_out is None else leave_out.within(self)
+        found = {PurePosixPath(path).relative_to(self._root): info for path, info in self._find(told)}
         return {
-            name: self._stamp(name, info)
-            for name, info in sorted(names.items())
-            if not any(part.startswith(".") for part in name.split("/"))
+            name.as_posix(): self._stamp(info)
+            for name, info in sorted(found.items())
+            if not any(part.startswith(".") for part in name.parts) and not (inside and name.is_relative_to(inside))
         }
+
+    def stamps(self, names: Iterable[str]) -> dict[str, str | None]:
+        """What `stamp` says of each of many files; a store is listed once."""
+        if self.local is not None:
+            return {name: self.stamp(name) for name in names}
+        there = self.files(onerror=lambda error: None)
+        return {name: there.get(name) for name in names}
 
     def stamp(self, name: str) -> str | None:
         """What shows that a file is the same as before; None if there is none."""
+        if self.local is not None:
+            return stamp(self.local / name)
         try:
-            return self._stamp(name, self._fs.info(self._path(name)))
+            return self._stamp(self._fs.info(self._path(name)))
         except FileNotFoundError:
             return None
 
     def within(self, other: "Place") -> str | None:
         """This folder's name in the other, "" if it is the same; None if it is not in it."""
-        if type(self._fs) is not type(other._fs) or not PurePosixPath(self._root).is_relative_to(other._root):
+        own, others = (
+            PurePosixPath(place._root if place.local is None else place.local.resolve()) for place in (self, other)
+        )
+        if type(self._fs) is not type(other._fs) or not own.is_relative_to(others):
             return None
-        name = PurePosixPath(self._root).relative_to(other._root).as_posix()
+        name = own.relative_to(others).as_posix()
         return "" if name == "." else name
 
     @contextmanager
@@ -126,9 +151,27 @@ class Place:
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
-    def _stamp(self, name: str, info: Mapping[str, Any]) -> str:
-        if self.local is not None and (known := stamp(self.local / name)) is not None:
-            return known
+    def _find(self, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Paths of all files in a store, and what it says of them."""
+        if self._puts_whole:  # a bucket is one list, without folders
+            yield from self._fs.find(self._root, detail=True).items()
+            return
+        pending = [self._root]
+        while pending:
+            folder = pending.pop()
+            try:
+                listing = self._fs.ls(folder, detail=True)
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError):
+                    onerror(OSError(error.errno, error.strerror or str(error), folder))
+                continue
+            for info in listing:
+                if info["type"] != "directory":
+                    yield info["name"], info
+                elif info["name"].rstrip("/") != folder.rstrip("/"):
+                    pending.append(info["name"])
+
+    def _stamp(self, info: Mapping[str, Any]) -> str:
         key = next((key for key in _VERSIONS if info.get(key) is not None), None)
         if key is None:
             return f"{info['size']} bytes"

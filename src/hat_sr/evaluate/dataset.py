@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hat_sr.errors import DataError, InputError
+from hat_sr.image.formats import WRITABLE_SUFFIXES
 from hat_sr.image.resize import Border
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(WRITABLE_SUFFIXES) - {".exr"}
 
 HR_FOLDERS = ("gt", "hr", "original")
 """Names, without regard to case, of the subfolder of a benchmark that holds the ground truth as it was published."""

@@ -38,7 +38,7 @@ _ALL = ("uint8", "uint16", "float16", "float32")
 FORMATS = (
     Format(
         name="jpeg",
-        suffixes=(".jpg", ".jpeg"),
+        suffixes=(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi"),
         dtypes=_ALL[:1],
         max_side=65500,
         alpha=False,
@@ -51,14 +51,25 @@ FORMATS = (
         name="webp", suffixes=(".webp",), dtypes=_ALL[:1], max_side=16383, gray=False, gray_alpha=False, blocks=True
     ),
     # OpenImageIO writes four channels into BMP, but other readers take the fourth for padding.
-    Format(name="bmp", suffixes=(".bmp",), dtypes=_ALL[:1], max_side=1 << 16, alpha=False, gray_alpha=False, icc=False),
+    Format(
+        name="bmp",
+        suffixes=(".bmp", ".dib"),
+        dtypes=_ALL[:1],
+        max_side=1 << 16,
+        alpha=False,
+        gray_alpha=False,
+        icc=False,
+    ),
     Format(name="openexr", suffixes=(".exr",), dtypes=_ALL[2:], max_side=1 << 20, icc=False),
 )
 WRITABLE_SUFFIXES = tuple(suffix for kind in FORMATS for suffix in kind.suffixes)
 
-READ_ONLY_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".tga", ".ppm", ".pgm", ".pnm")
+READ_ONLY_SUFFIXES = (
+    *(".gif", ".apng", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
+    *(".jxl", ".avif", ".heic", ".heif", ".heics", ".hif"),
+)
 """Image files that folders are searched for besides those that can be written; their results are PNG. Some are not read
-(HEIC, AVIF): these fail with a message, where leaving them out would go unnoticed."""
+(HEIC, AVIF, JPEG XL): these fail with a message, where leaving them out would go unnoticed."""
 
 IMAGE_SUFFIXES = frozenset((*WRITABLE_SUFFIXES, *READ_ONLY_SUFFIXES))
 """What folders are searched for, in lower case."""

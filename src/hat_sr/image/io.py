@@ -109,6 +109,12 @@ def check_output(path: Path, height: int, width: int, *, quality: int | None) ->
         raise InputError(f"quality {quality}: 1 to 100 is accepted")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}: make it first")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name too long, above all
+        raise OutputError(f"{path}: no file can be written there: {error.strerror}; name another output") from error
 
 
 def _once(path: Path) -> Callable[[str], None]:

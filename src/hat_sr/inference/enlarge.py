@@ -4,8 +4,9 @@ Which network it goes through, how large it becomes, and whether it is made in m
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,16 +17,17 @@ from torch import nn
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.decode import Header, read_header
 from hat_sr.image.formats import check_size, format_for
-from hat_sr.image.io import Image, read_image, write_image, write_pages
+from hat_sr.image.io import Image, check_output, read_image, write_image, write_pages
 from hat_sr.inference.baselines import load_upscale
 from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.journal import discard
 from hat_sr.inference.memory import memory_budget, picture_bytes
 from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.picture import upscale_image
-from hat_sr.inference.sizing import fitted_size, format_size, scaled_size, upscale_to
+from hat_sr.inference.sizing import fitted_size, format_size, num_passes, scaled_size, upscale_to
 from hat_sr.inference.streaming import Say, is_unfinished, upscale_file
-from hat_sr.inference.upscaler import Progress, Upscaler
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.banded import Report
 from hat_sr.model.hat import HAT
 from hat_sr.model.zoo import AUTO, DEFAULT_SCALE, bundled_for
 from hat_sr.runtime.session import Session, open_session, runtime_of
@@ -140,29 +142,37 @@ class Enlarger:
             "quality": str(settings.quality),
         }
 
-    def enlarge(self, source: Path, output: Path, *, progress: Progress = lambda done, total: None) -> None:
+    def enlarge(self, source: Path, output: Path, *, report: Report = lambda part: None) -> None:
         """Make `output`, whose suffix says the kind of file, and its folder if need be.
 
-        It appears whole or not at all. progress: see Progress. Raises ImageError if the input cannot be read or the
-        result not be written, InputError if the picture is of no kind or size for the network and the settings.
+        It appears whole or not at all. report: called with the part of the work that is done, 0 to 1. Raises ImageError
+        if the input cannot be read or the result not be written, InputError if the picture is of no kind or size for
+        the network and the settings.
         """
         settings, header = self.settings, read_header(source)
         if header.num_pages > 1 and format_for(output).pages:
-            self._enlarge_pages(source, output, header.num_pages, progress)
+            self._enlarge_pages(source, output, header.num_pages, report)
             return
         upscaler = self._suiting(source, header)
         new_size = self._new_size(header)
-        check_size(output, *new_size)
         output.parent.mkdir(parents=True, exist_ok=True)
+        check_output(output, *new_size, quality=settings.quality)
         if isinstance(upscaler, Upscaler) and _is_to_stream(source, output, header, new_size, upscaler, self._room()):
-            upscale_file(source, output, upscaler, quality=settings.quality, progress=progress, say=self._say)
+            upscale_file(
+                source,
+                output,
+                upscaler,
+                quality=settings.quality,
+                progress=lambda done, total: report(done / total),
+                say=self._say,
+            )
             return
         if discard(output):
             self._say(f"{output}: what was begun of it, with another input or other settings, is deleted")
-        result = self._enlarged(read_image(source), upscaler, new_size, name=source, progress=progress)
+        result = self._enlarged(read_image(source), upscaler, new_size, name=source, report=report)
         write_image(output, result, quality=settings.quality)
 
-    def _enlarge_pages(self, source: Path, output: Path, num_pages: int, progress: Progress) -> None:
+    def _enlarge_pages(self, source: Path, output: Path, num_pages: int, report: Report) -> None:
         """Make a TIFF of as many pages, each as if it were alone, in the memory of one."""
         headers = [read_header(source, page=page) for page in range(num_pages)]
         sizes = [self._new_size(header) for header in headers]
@@ -178,10 +188,11 @@ class Enlarger:
         self._say(f"{source}: {num_pages} pages, one after the other")
 
         def made() -> Iterator[Image]:
-            for page, (header, size) in enumerate(zip(headers, sizes, strict=True)):
+            reports = _reports(report, [math.prod(size) for size in sizes])
+            for page, (header, size, part) in enumerate(zip(headers, sizes, reports, strict=True)):
                 upscaler = self._suiting(source, header)
                 yield self._enlarged(
-                    read_image(source, page=page), upscaler, size, name=f"{source}, page {page + 1}", progress=progress
+                    read_image(source, page=page), upscaler, size, name=f"{source}, page {page + 1}", report=part
                 )
 
         num_bytes = sum(
@@ -197,11 +208,14 @@ class Enlarger:
         new_size: tuple[int, int],
         *,
         name: object,
-        progress: Progress,
+        report: Report,
     ) -> Image:
+        passes = num_passes(image.height, image.width, new_size, scale=upscaler.scale)
+        works = [upscaler.scale ** (2 * number) for number in range(passes)]
+        reports = _reports(report, works * (1 if image.alpha is None else 2))  # alpha is a picture of its own
         return upscale_image(
             image,
-            lambda x: upscale_to(lambda y: upscaler(y, progress=progress), x, new_size, scale=upscaler.scale),
+            lambda x: upscale_to(lambda y: upscaler(y, report=next(reports)), x, new_size, scale=upscaler.scale),
             in_chans=upscaler.in_chans,
             name=name,
         )
@@ -234,6 +248,18 @@ class Enlarger:
         if self.settings.tile == "off":
             return math.inf
         return memory_budget(torch.device("cpu")) if self.settings.memory is None else self.settings.memory
+
+
+def _reports(report: Report, works: Sequence[float]) -> Iterator[Report]:
+    """A report for each of several passes in turn, of so much work each, that tells `report` the part of the whole."""
+    done = 0.0
+
+    def told(before: float, work: float, part: float) -> None:
+        report((before + part * work) / sum(works))
+
+    for work in works:
+        yield partial(told, done, work)
+        done += work
 
 
 def _is_to_stream(

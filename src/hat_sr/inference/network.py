@@ -1,6 +1,5 @@
 """Any network, or bicubic interpolation, as an Upscale with what is known of it, and what runs it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,8 +9,9 @@ from torch import Tensor, nn
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.inference.device import Precision, find_device, find_dtype
 from hat_sr.inference.ensemble import self_ensemble as ensemble_of
-from hat_sr.inference.tiling import tiled
+from hat_sr.inference.tiling import plan_axis, tiled
 from hat_sr.inference.upscale import Upscale
+from hat_sr.model.banded import Report
 from hat_sr.model.digest import weights_digest
 
 TILE_PAD = 32
@@ -64,12 +64,13 @@ class PlainUpscaler:
         if self._dtype not in network.dtypes:
             raise ConfigError(f"{network.title} does not run in {precision}: use fp32")
         network.module.to(self._device, self._dtype)
-        upscale: Upscale = self._forward
+        self._num_views = 8 if self_ensemble else 1
+        self._tiling: dict[str, int] | None = None
         if isinstance(tile, int):
             align = network.size_multiple
             size = tile // align * align
-            upscale = tiled(upscale, scale=self.scale, tile_size=size, tile_pad=TILE_PAD, align=align)
-        self._upscale = ensemble_of(upscale) if self_ensemble else upscale
+            self._tiling = {"tile_size": size, "tile_pad": TILE_PAD, "blend_size": 8, "align": align}
+            plan_axis(1, **self._tiling)  # refuses a size that is too small
 
     @property
     def scale(self) -> int:
@@ -95,19 +96,32 @@ class PlainUpscaler:
         """Another one for another network."""
         return f"{self._network.title} ×{self.scale}, {weights_digest(self._network.module)}"
 
-    def __call__(self, x: Tensor, *, progress: Callable[[int, int], None] | None = None) -> Tensor:
+    def __call__(self, x: Tensor, *, report: Report = lambda part: None) -> Tensor:
         """Enlarge images, (B, in_chans, H, W) float in [0, 1] → float32, scale times it, on the input's device.
 
-        progress is called once, at the end. Raises InputError if the network makes another size.
+        report: called after each tile of each view with the part of the whole that is done. Raises InputError if the
+        network makes another size.
         """
+        num_forwards, num_done = self._num_forwards(*x.shape[-2:]), 0
+
+        def forward(part: Tensor) -> Tensor:
+            nonlocal num_done
+            out = self._network.upscale(part.to(self._device, self._dtype)).to(part)
+            num_done += 1
+            report(num_done / num_forwards)
+            return out
+
+        upscale = forward if self._tiling is None else tiled(forward, scale=self.scale, **self._tiling)
         with torch.no_grad():
-            out = self._upscale(x.float())
+            out = (ensemble_of(upscale) if self._num_views > 1 else upscale)(x.float())
         size = tuple(self.scale * side for side in x.shape[-2:])
         if tuple(out.shape[-2:]) != size:
             raise InputError(f"{self._network.title} made {tuple(out.shape[-2:])} pixels instead of {size}")
-        if progress is not None:
-            progress(1, 1)
         return out
 
-    def _forward(self, x: Tensor) -> Tensor:
-        return self._network.upscale(x.to(self._device, self._dtype)).to(x)
+    def _num_forwards(self, height: int, width: int) -> int:
+        """How often the network runs on an image of that size."""
+        if self._tiling is None:
+            return self._num_views
+        rows, columns = (len(plan_axis(side, **self._tiling)) for side in (height, width))
+        return rows * columns * self._num_views

@@ -10,7 +10,7 @@ import torch
 
 from hat_sr.errors import DataError, ImageError, MissingExtraError
 from hat_sr.train.config import SourceConfig
-from hat_sr.train.data.files import Names, list_files
+from hat_sr.train.data.files import Names, list_training_files
 from hat_sr.train.data.sources import JoinedSource, KeptSource, open_source
 from train.data.test_batches import make_unusable
 from train.small import make_photos, photo, save_png
@@ -48,7 +48,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (folder / "there").symlink_to(tmp_path / "elsewhere")
     (folder / "round").symlink_to(folder)
     (folder / "lost.png").symlink_to(tmp_path / "nothing.png")
-    assert list_files(folder) == ["lost.png", "there/a.png"]
+    assert list_training_files(folder) == ["lost.png", "there/a.png"]
     with pytest.raises(ImageError, match=r"lost\.png"):
         _open(tmp_path, path="photos").read(0)
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, from_numpy
 
 from hat_sr.errors import DataError, ImageError
-from hat_sr.files import temporary
+from hat_sr.files import cannot_read, list_files, temporary
 from hat_sr.image.io import read_image
 
 
@@ -95,41 +95,22 @@ def without_reader_threads() -> Iterator[None]:
         oiio.attribute("threads", threads)
 
 
-def list_files(folder: Path) -> list[str]:
-    """Paths of the files below `folder`, with / between folders, sorted; hidden files and folders are left out.
+def list_training_files(folder: Path) -> list[str]:
+    """Paths of the files below `folder`, as `hat_sr.files.list_files` lists them.
 
-    Raises DataError if it is missing, empty or cannot be read. A million files take some seconds: only links are
-    looked up.
+    Raises DataError if it is missing, empty, or a folder in it cannot be read.
     """
-    found: list[str] = []
-    pending = [("", str(folder))]
-    try:
-        while pending:
-            prefix, path = pending.pop()
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if not entry.is_dir():
-                        found.append(prefix + entry.name)
-                    elif not (entry.is_symlink() and _holds(entry.path, path)):
-                        pending.append((f"{prefix}{entry.name}/", entry.path))
-    except (FileNotFoundError, NotADirectoryError):
-        found = []
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    def refuse(error: OSError) -> None:
+        raise DataError(cannot_read(error)) from error
+
+    found = list_files(folder, onerror=refuse)
     if not found:
         raise DataError(
             f"{folder} does not exist or is empty: name a folder of images (in a recipe, data.root is the folder that "
             "the sources' paths start from)"
         )
-    return sorted(found)
-
-
-def _holds(link: str, path: str) -> bool:
-    """Whether the folder `link` leads to is above `path`, so that following it would never end."""
-    target = Path(link).resolve()
-    return Path(path).resolve().is_relative_to(target)
+    return found
 
 
 def without(exclude: Iterable[str], names: list[str], where: Path) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from hat_sr.errors import DataError, ImageError
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.database import LmdbSource
-from hat_sr.train.data.files import Names, Picture, check_size, list_files, read_rgb, shrunk, without
+from hat_sr.train.data.files import Names, Picture, check_size, list_training_files, read_rgb, shrunk, without
 
 
 class Source(Protocol):
@@ -107,7 +107,7 @@ class PairSource:
             if not names:
                 raise DataError(f"{teacher_folder} has no answer to an image of {folder}: hat-sr data label makes them")
         partners: dict[str, list[str]] = {}
-        for name in list_files(lr_folder):
+        for name in list_training_files(lr_folder):
             partners.setdefault(os.path.splitext(name)[0], []).append(name)  # noqa: PTH122 (over a million times)
         found = [_fitting(partners, name, scale) for name in names]
         for wrong, what in ((0, "no low-resolution image"), (2, "more than one low-resolution image")):
@@ -225,7 +225,7 @@ def read_usable(source: Source, index: int, *, smallest: int) -> Picture:
 
 
 def _list_images(folder: Path, exclude: Iterable[str]) -> list[str]:
-    names = without(exclude, list_files(folder), folder)
+    names = without(exclude, list_training_files(folder), folder)
     if not names:
         raise DataError(f"{folder} has no image that could be used: the recipe excludes all of them")
     return names
