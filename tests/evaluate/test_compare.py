@@ -163,3 +163,24 @@ def test_the_detail_of_a_small_image_is_all_of_it(tmp_path):
     place = place_detail(imresize(imresize(image, 1 / SCALE), SCALE), image, crop_border=SCALE)
     (tmp_path / "a.webp").write_bytes(cut_detail(image, place))
     assert torch.equal(as_tensor(read_image(tmp_path / "a.webp").pixels), image)
+
+
+def test_each_image_is_hashed_once_whatever_the_number_of_networks(tmp_path, cache, monkeypatch):
+    for index in range(2):
+        save(tmp_path / f"Set/GT/{index}.png", photo(48, 50, seed=index))
+        save(tmp_path / f"Set/LR/{index}.png", photo(48 // SCALE, 50 // SCALE, seed=index))
+    hashed = []
+    digest = importlib.import_module("hat_sr.evaluate.cache").file_digest
+    monkeypatch.setattr("hat_sr.evaluate.compare.file_digest", lambda path: hashed.append(path) or digest(path))
+    pairs = find_dataset(tmp_path / "Set", SCALE)
+    entrants = [entrant(nearest, name=name, fingerprint=name) for name in "abcd"]
+    list(compare(entrants, pairs, cache))
+    assert sorted(path.relative_to(tmp_path / "Set").as_posix() for path in hashed) == [
+        "GT/0.png",
+        "GT/1.png",
+        "LR/0.png",
+        "LR/1.png",
+    ]
+    hashed.clear()
+    list(compare(entrants, pairs))
+    assert hashed == []  # where nothing is kept

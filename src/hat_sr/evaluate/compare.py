@@ -1,6 +1,6 @@
 """Several networks on one benchmark, image by image, going on from what was computed before."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -59,10 +59,10 @@ def compare(entrants: Sequence[Entrant], dataset: Dataset, cache: Cache | None =
     entrants = [bicubic_entrant(dataset.scale), *entrants]
     for pair in dataset.pairs:
         # The original is one of them: it has a detail, too, and its score is perfect by definition.
-        keys = {ORIGINAL: _key(pair, dataset, ORIGINAL)}
-        keys |= {entrant.name: _key(pair, dataset, entrant.fingerprint) for entrant in entrants}
+        prints = {ORIGINAL: ORIGINAL} | {entrant.name: entrant.fingerprint for entrant in entrants}
+        keys = {} if cache is None else _keys(pair, dataset, prints)
         entries = {} if cache is None else {name: entry for name, key in keys.items() if (entry := cache.get(key))}
-        if len(entries) < len(keys):
+        if len(entries) < len(prints):
             for name, entry, keep in _computed([one for one in entrants if one.name not in entries], pair, dataset):
                 entries[name] = entry
                 if cache is not None and keep:
@@ -89,6 +89,8 @@ def _computed(entrants: list[Entrant], pair: Pair, dataset: Dataset) -> Iterator
         yield entrant.name, entry(sr), entrant.repeatable(*lr.shape[-2:])
 
 
-def _key(pair: Pair, dataset: Dataset, fingerprint: str) -> str:
+def _keys(pair: Pair, dataset: Dataset, fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """The cache's keys of one image, by the names that the fingerprints have."""
     lr = dataset.border if pair.lr is None else file_digest(pair.lr)
-    return key_of(code_digest(), file_digest(pair.hr), lr, dataset.scale, dataset.jpeg, fingerprint)
+    common = (code_digest(), file_digest(pair.hr), lr, dataset.scale, dataset.jpeg)
+    return {name: key_of(*common, fingerprint) for name, fingerprint in fingerprints.items()}
