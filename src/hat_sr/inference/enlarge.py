@@ -184,6 +184,7 @@ class Enlarger:
                     "or may be planned with (--memory): save the pages in files of their own"
                 )
         output.parent.mkdir(parents=True, exist_ok=True)
+        check_output(output, *sizes[0], quality=None)
         discard(output)
         self._say(f"{source}: {num_pages} pages, one after the other")
 

@@ -102,7 +102,7 @@ class PairSource:
         self.scale = scale
         names = _list_images(folder, exclude)
         if teacher_folder is not None:
-            answered = set(list_files(teacher_folder))
+            answered = set(list_training_files(teacher_folder))
             names = [name for name in names if name in answered]
             if not names:
                 raise DataError(f"{teacher_folder} has no answer to an image of {folder}: hat-sr data label makes them")
