@@ -29,9 +29,11 @@ def enlarger(**settings: object) -> Enlarger:
 
 
 def test_all_pages_of_a_tiff_are_made(document: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    steps = []
+    parts: list[float] = []
     with caplog.at_level(logging.INFO, "hat_sr"):
-        enlarger().enlarge(document, tmp_path / "new" / "b.tif", progress=lambda *step: steps.append(step))
+        enlarger().enlarge(document, tmp_path / "new" / "b.tif", report=parts.append)
+    pixels = [4 * side for side in (9 * 12, 8 * 5, 7 * 7)]
+    assert parts == pytest.approx([sum(pixels[:number]) / sum(pixels) for number in (1, 2, 3)])
     assert caplog.messages == [f"{document}: 3 pages, one after the other"]
     assert read_header(tmp_path / "new" / "b.tif").num_pages == 3
     for page, (value, shape, dtype) in enumerate(
