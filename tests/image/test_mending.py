@@ -123,6 +123,13 @@ def test_kinds_that_are_not_read(jpeg: Path, marker: int, bits: int, message: st
         assert "damaged" not in str(error.value)
 
 
+def test_many_scans_are_refused(jpeg: Path) -> None:
+    data = jpeg.read_bytes()
+    last = data[scans(data)[-1] : -2]
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        read_header(changed(jpeg, data[:-2] + 100 * last + EOI))
+
+
 @pytest.mark.parametrize(
     "data", [b"\xff\xd8", b"\xff\xd8\xff\xc0\0\2\xff\xd9", b"\xff\xd8\xff\xda\0\3\1", b"\xff\xd8" * 9]
 )

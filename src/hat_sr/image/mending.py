@@ -13,7 +13,7 @@ from pathlib import Path
 from hat_sr.errors import InputError
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")
-_MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # where 00 means that the FF is data, and RST0–7 belong
+_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # where 00 means that the FF is data, and RST0–7 belong
 _SOI, _EOI, _SOS, _JPEG_LS = 0xD8, 0xD9, 0xDA, 0xF7
 _ALONE = (0x01, *range(0xD0, 0xD9))
 """Markers without a segment."""
@@ -22,6 +22,9 @@ _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
 _UNREAD = (_JPEG_LS, 0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 _WHOLE_SPECTRUM = bytes((0, 63, 0))
 """First and last coefficient, and bits left for later scans: the only values that a sequential scan may have."""
+
+_MOST_SCANS = 100
+"""Programs write some ten. Each costs a decoder a pass over the whole picture, however few bytes it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,14 @@ class Mending:
     is_needed: bool = False
     said: list[str] = field(default_factory=list)
 
+    def keep(self, start: int, stop: int) -> None:
+        """Put that part of the file into the copy."""
+        last = self.pieces[-1] if self.pieces else None
+        if isinstance(last, slice) and last.stop == start:
+            start = last.start
+            self.pieces.pop()
+        self.pieces.append(slice(start, stop))
+
     def write(self, source: Path, target: Path) -> None:
         """Write the copy."""
         with source.open("rb") as reader, target.open("wb") as writer:
@@ -63,7 +74,7 @@ def is_jpeg(path: Path) -> bool:
 def examine(path: Path) -> Mending:
     """See what must be mended in a JPEG file. What is wrong beyond mending is for a decoder to say.
 
-    Raises InputError for a kind of JPEG that is not read, and for one that lacks scans.
+    Raises InputError for a kind of JPEG that is not read, and for one that lacks scans or has too many.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
@@ -96,7 +107,7 @@ def _segments(data: mmap.mmap) -> Iterator[_Segment]:
 class _Examination:
     def __init__(self) -> None:
         self._found = Mending()
-        self._frame = 0
+        self._frame, self._num_scans = 0, 0
         self._sent: dict[int, dict[int, int]] = {}
         """For each component the coefficients that scans held, and how many of their last bits are still to come."""
 
@@ -109,7 +120,7 @@ class _Examination:
             if segment.marker == _SOS:
                 self._take_scan(segment)
             else:
-                found.pieces.append(slice(segment.start, segment.stop))
+                found.keep(segment.start, segment.stop)
             has_end = segment.marker == _EOI
         if not self._sent:
             return Mending()
@@ -131,13 +142,19 @@ class _Examination:
         self._frame, self._sent = segment.marker, {number: {} for number in segment.body[6::3]}
 
     def _take_scan(self, segment: _Segment) -> None:
+        self._num_scans += 1
+        if self._num_scans > _MOST_SCANS:
+            raise InputError(
+                f"its picture comes in more than {_MOST_SCANS} scans, as no program writes it: save it anew"
+            )
         spectrum = segment.body[-3:]
         if self._frame in _SEQUENTIAL and spectrum != _WHOLE_SPECTRUM:
-            header, data = slice(segment.start, segment.data - 3), slice(segment.data, segment.stop)
-            self._found.pieces += [header, _WHOLE_SPECTRUM, data]
+            self._found.keep(segment.start, segment.data - 3)
+            self._found.pieces.append(_WHOLE_SPECTRUM)
+            self._found.keep(segment.data, segment.stop)
             self._found.is_needed = True
         else:
-            self._found.pieces.append(slice(segment.start, segment.stop))
+            self._found.keep(segment.start, segment.stop)
         first, last, bits = (spectrum[0], spectrum[1], spectrum[2] & 15) if self._frame in _PROGRESSIVE else (0, 63, 0)
         for number in segment.body[1:-3:2]:
             self._sent.get(number, {}).update(dict.fromkeys(range(first, min(last, 63) + 1), bits))
