@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from hat_sr.errors import ImageError
-from hat_sr.image.io import read_image
+from hat_sr.image import mending
+from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image, Metadata
+from hat_sr.serve import child
 from hat_sr.serve.child import without_paths
 from hat_sr.serve.exchange import put_picture, take_picture
 from hat_sr.serve.sandbox import BadFileError, Sandbox
@@ -246,6 +248,21 @@ def test_warnings_come_back(tmp_path, kept_sandbox):
 def read_image_of(data, folder):
     (folder / "picture.png").write_bytes(data)
     return read_image(folder / "picture.png")
+
+
+def test_copies_of_a_file_lie_beside_it(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.jpg", Image(np.zeros((8, 8, 3), np.uint8)))
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-2])  # which has no mark at its end
+    monkeypatch.setattr("tempfile.tempdir", None)
+    targets = []
+    write = mending.Mending.write
+    monkeypatch.setattr(
+        mending.Mending, "write", lambda self, source, target: targets.append(target) or write(self, source, target)
+    )
+    answer = child._answer("convert", {"source": str(tmp_path / "a.jpg"), "target": str(tmp_path / "b.png")})
+    assert answer == {"warnings": ["the mark at its end is missing"]}
+    assert [target.parent for target in targets] == [tmp_path]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "b.png"]
 
 
 def test_no_path_is_left_in_a_sentence():

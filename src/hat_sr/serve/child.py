@@ -16,6 +16,7 @@ import signal
 import socket
 import socketserver
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -93,6 +94,8 @@ class _Handler(socketserver.StreamRequestHandler):
 
 def _answer(task: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     paths = {name: Path(value) for name, value in arguments.items() if name in _PATHS}
+    if "source" in paths:
+        tempfile.tempdir = str(paths["source"].parent)  # the job's own: it goes even if this is killed
     warnings = _Warnings()
     logging.getLogger("hat_sr").addHandler(warnings)
     try:
