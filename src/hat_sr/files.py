@@ -73,9 +73,12 @@ def arriving(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary(suffix: str = "") -> Iterator[Path]:
-    """An empty file in the folder for temporary ones, gone after the block. Raises OSError if there cannot be one."""
-    handle, name = tempfile.mkstemp(prefix="hat-sr-", suffix=suffix)
+def temporary(suffix: str = "", *, folder: Path | None = None) -> Iterator[Path]:
+    """An empty file in `folder`, if not in that for temporary ones, gone after the block.
+
+    Raises OSError if there cannot be one.
+    """
+    handle, name = tempfile.mkstemp(prefix="hat-sr-", suffix=suffix, dir=folder)
     os.close(handle)
     try:
         yield Path(name)

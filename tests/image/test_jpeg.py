@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from hat_sr.errors import InputError
+from hat_sr.errors import ImageError, InputError
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.jpeg import through_jpeg
 from hat_sr.image.pixels import Image
@@ -34,9 +36,24 @@ def test_flat_gray_stays_flat_and_gray():
     assert abs(level - 77) <= 1
 
 
-def test_no_file_is_left(tmp_path, picture, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_no_file_is_left(tmp_path, picture, monkeypatch, in_memory):
+    memory, disk = tmp_path / "memory", tmp_path / "disk"
+    disk.mkdir()
+    if in_memory:
+        memory.mkdir()
+    monkeypatch.setattr("hat_sr.image.jpeg._MEMORY", memory)
+    monkeypatch.setattr("tempfile.tempdir", str(disk))
     through_jpeg(picture, quality=75)
+    assert not list(disk.iterdir())
+    assert not in_memory or not list(memory.iterdir())
+
+
+def test_no_room_anywhere(tmp_path, picture, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(ImageError, match="set TMPDIR"):
+        through_jpeg(picture, quality=75)
     assert not list(tmp_path.iterdir())
 
 

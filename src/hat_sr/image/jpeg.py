@@ -1,5 +1,6 @@
 """What a JPEG file makes of a picture, for training and scoring on what people have."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,12 @@ Subsampling = Literal["4:4:4", "4:2:0"]
 _ROOM_BESIDE = 1 << 16
 """Bytes that a file may take beyond its pixels'."""
 
+_MEMORY = Path("/dev/shm")
+"""Linux keeps files there in memory: on a disk, deleting one takes longer than JPEG does for a patch."""
+
+_MOST_IN_MEMORY = 1 << 24
+"""Bytes that a file there may take: containers often have 64 MiB for all."""
+
 
 def through_jpeg(image_CHW: Tensor, *, quality: int, subsampling: Subsampling = "4:2:0") -> Tensor:
     """The picture written as a JPEG file (libjpeg's `quality`, 1 to 100) and read again.
@@ -35,14 +42,22 @@ def through_jpeg(image_CHW: Tensor, *, quality: int, subsampling: Subsampling = 
     spec.attribute("compression", f"jpeg:{quality}")
     spec.attribute("jpeg:subsampling", subsampling)
     # OpenImageIO writes and reads nothing but files from Python.
+    room = 2 * image_CHW.numel() + _ROOM_BESIDE
     try:
-        with temporary(".jpg") as path:
-            if shutil.disk_usage(path).free < 2 * image_CHW.numel() + _ROOM_BESIDE:  # libjpeg would end the process
+        with temporary(".jpg", folder=_MEMORY if _is_room_in_memory(room) else None) as path:
+            if shutil.disk_usage(path).free < room:  # libjpeg would end the process
                 raise ImageError(f"{path}: no room there: set TMPDIR to a folder with some")
             return _written_and_read(path, spec, image_CHW)
     except OSError as error:
         folder = tempfile.gettempdir()
         raise ImageError(f"{folder}: {error.strerror}: set TMPDIR to a folder that can be written to") from error
+
+
+def _is_room_in_memory(room: int) -> bool:
+    """Four times as much, since other processes write there meanwhile."""
+    if room > _MOST_IN_MEMORY or not os.access(_MEMORY, os.W_OK):
+        return False
+    return shutil.disk_usage(_MEMORY).free > 4 * room
 
 
 def _written_and_read(path: Path, spec: oiio.ImageSpec, image_CHW: Tensor) -> Tensor:
