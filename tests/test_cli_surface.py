@@ -52,6 +52,8 @@ SURFACE = {
         "--sets": "optional",
         "--lr": "optional",
         "--jpeg": "optional",
+        "--degrade": "optional",
+        "--seed": "optional",
         "--tile": "optional",
         "--memory": "optional",
         "--precision": "optional",
@@ -106,6 +108,13 @@ SURFACE = {
         "--max-width": "optional",
         "--shard-size": "optional",
     },
+    "data degrade": {
+        "IMAGES": "optional",
+        "--recipe": "required",
+        "--output -o": "required",
+        "--samples": "optional",
+        "--seed": "optional",
+    },
     "serve": {
         "--host": "optional",
         "--port": "optional",
@@ -139,6 +148,7 @@ CHOICES = {
     ("batch", "--engine"): ("local", "ray"),
     ("export", "--precision"): ("fp32", "fp16"),
     ("data prepare", "--to"): ("folder", "lmdb", "webdataset"),
+    ("benchmark", "--degrade"): ("real", "mild"),
     ("benchmark", "--tile"): ("auto", "off"),
     ("benchmark", "--precision"): ("auto", "fp32", "bf16", "fp16"),
 }

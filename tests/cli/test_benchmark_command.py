@@ -153,6 +153,25 @@ def test_other_settings_are_other_results(tmp_path, benchmark, networks, option)
     assert benchmark(*words) != benchmark(*words, *option)
 
 
+def test_degraded_images(tmp_path, benchmark):
+    write_noise(tmp_path / "Set1/a.png", 36, 48)
+    words = ("--data", tmp_path / "Set1", "--scale", "2,3", "--models", "bicubic")
+    code, out, _ = benchmark(*words, "--degrade", "real", "--seed", "2", "--json", "--html", tmp_path / "page.html")
+    assert code == 0
+    reports = json.loads(out)["datasets"]
+    assert [report["degraded"] for report in reports] == [{"preset": "real", "seed": 2}] * 2
+    assert "degraded from the ground truth (real, seed 2)" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    code, out, _ = benchmark(*words, "--degrade", "real", "--seed", "2")
+    assert "degraded from the ground truth (real, seed 2)" in out
+    assert f"{reports[0]['models'][0]['psnr']:.2f}" in out
+    code, out, _ = benchmark(*words, "--json")
+    assert [report["degraded"] for report in json.loads(out)["datasets"]] == [None] * 2
+    for more in (("--degrade", "mild"), ("--jpeg", "50")):
+        code, _, err = benchmark(*words, "--published", *more)
+        assert code == 2
+        assert "figures of papers are for bicubic's images" in err
+
+
 def test_published_figures(tmp_path, benchmark):
     lay_out(tmp_path / "Set5", "{}.png")
     code, out, _ = benchmark("--data", tmp_path, "--scale", "4", "--models", "bicubic", "--published")

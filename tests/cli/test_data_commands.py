@@ -213,3 +213,23 @@ def test_a_folder_that_cannot_be_read_is_named(photos, closed, monkeypatch, caps
     closed(photos.parent / name)
     assert run(monkeypatch, "data", "check", photos) == 1
     assert f"{name} cannot be read: Permission denied" in capsys.readouterr().err
+
+
+def test_degrade_draws_a_sheet(photos, tmp_path, monkeypatch, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace("[data]", '[data]\ndegradation = {preset = "real", sharpen = true}'))
+    images = (photos / "a.png", photos / "n01" / "a.png")
+    words = ("data", "degrade", *images, "--recipe", recipe, "--samples", "5", "-o")
+    assert run(monkeypatch, *words, tmp_path / "sheet.png") == 0
+    pixels = read_image(tmp_path / "sheet.png").pixels
+    assert pixels.shape == (4 * (256 + 64 + 8), 6 * (256 + 8), 3)  # two rows for seven cells of each image
+    original = read_image(images[0]).pixels
+    assert np.array_equal(pixels[:20, :30], original)
+    lr = pixels[:20, 2 * 264 : 2 * 264 + 30]
+    assert np.array_equal(lr, lr[::2, ::2].repeat(2, 0).repeat(2, 1))
+    assert (pixels[256:320, 2 * 264 : 3 * 264] < 128).any()  # the settings
+
+    assert run(monkeypatch, *words, tmp_path / "sheet.jpg") == 2
+    recipe.write_text(RECIPE)
+    assert run(monkeypatch, *words, tmp_path / "sheet.png") == 2
+    assert 'write degradation = "real"' in capsys.readouterr().err

@@ -9,7 +9,7 @@ from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import Score, benchmark, bicubic
 from hat_sr.evaluate.cache import Cache, Entry, code_digest, key_of
 from hat_sr.evaluate.compare import BICUBIC, ORIGINAL, Entrant, compare
-from hat_sr.evaluate.dataset import find_dataset
+from hat_sr.evaluate.dataset import Degraded, find_dataset
 from hat_sr.evaluate.detail import SIDE, cut_detail, place_detail
 from hat_sr.image.io import read_image
 from hat_sr.image.resize import imresize
@@ -84,10 +84,18 @@ def test_a_changed_image_is_scored_again(dataset, cache, tmp_path):
     assert counting.calls == 1
 
 
-@pytest.mark.parametrize(("scale", "lr", "jpeg"), [(3, "mirror", None), (2, "clamp", None), (2, "mirror", 75)])
-def test_another_question_has_another_answer(dataset, cache, scale, lr, jpeg):
+@pytest.mark.parametrize(
+    ("scale", "settings"),
+    [
+        (3, {"lr": "mirror"}),
+        (2, {"lr": "clamp"}),
+        (2, {"lr": "mirror", "jpeg": 75}),
+        (2, {"degraded": Degraded("real")}),
+    ],
+)
+def test_another_question_has_another_answer(dataset, cache, scale, settings):
     list(compare([entrant(nearest)], dataset, cache))
-    other = find_dataset(dataset.pairs[0].hr.parent, scale, lr=lr, jpeg=jpeg)
+    other = find_dataset(dataset.pairs[0].hr.parent, scale, **settings)
     calls = []
 
     def upscale(x):
@@ -96,6 +104,14 @@ def test_another_question_has_another_answer(dataset, cache, scale, lr, jpeg):
 
     list(compare([entrant(upscale)], other, cache))
     assert len(calls) == 3
+
+
+def test_degradations_and_seeds_are_told_apart(dataset, cache):
+    asked = [Degraded("real"), Degraded("real", 1), Degraded("mild"), Degraded("real")]
+    counting = Counting()
+    for degraded in asked:
+        list(compare([entrant(counting)], find_dataset(dataset.pairs[0].hr.parent, 2, degraded=degraded), cache))
+    assert counting.calls == 3 * 3
 
 
 def test_what_depends_on_the_memory_is_not_kept(dataset, cache):

@@ -15,7 +15,7 @@ from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.cache import Cache, default_folder
 from hat_sr.evaluate.compare import Entrant, compare
-from hat_sr.evaluate.dataset import Dataset, find_datasets
+from hat_sr.evaluate.dataset import Dataset, Degraded, find_datasets
 from hat_sr.evaluate.page import to_html
 from hat_sr.evaluate.report import Report, notes, summaries, to_json, to_markdown
 from hat_sr.evaluate.sets import describe_lr, find_sets
@@ -33,6 +33,8 @@ def benchmark(
     sets: str | None = None,
     lr: str = "auto",
     jpeg: int | None = None,
+    degrade: Literal["real", "mild"] | None = None,
+    seed: int = 0,
     tile: Literal["auto", "off"] | int = "auto",
     memory: str | None = None,
     precision: Precision = "fp32",
@@ -54,7 +56,7 @@ def benchmark(
         Factor between low- and high-resolution images, or several: 2,3,4. A network is scored at its own.
     models
         As in hat-sr upscale, with commas between several, or the option several times. auto is the bundled one for the
-        scale, with --jpeg the one for photos if there is one.
+        scale, with --jpeg and --degrade the one for photos if there is one.
     sets
         Which of Set5, Set14, BSD100, Urban100, Manga109 to look for below --data, with commas between them, and to
         check image by image. Default: whatever is there, unchecked.
@@ -63,6 +65,11 @@ def benchmark(
         MATLAB's bicubic with these borders), or the name of a folder of the set.
     jpeg
         Enlarge the low-resolution images as JPEG files of this quality (1 to 100) give them back.
+    degrade
+        Enlarge low-resolution images that are degraded as in training: real (blur, resizing, noise and JPEG, twice) or
+        mild (bicubic, slight blur and noise, JPEG). They are made from the ground truth, the same on every machine.
+    seed
+        Other degradations with another one.
     tile
         As in hat-sr upscale.
     memory
@@ -89,6 +96,9 @@ def benchmark(
         raise ConfigError("--json and --markdown are both given: give one")
     if html is not None and (path := what_blocks_writing(html.parent)) is not None:
         raise ConfigError(f"{html} cannot be written because of {path}: name another --html")
+    if published and (jpeg is not None or degrade is not None):
+        raise ConfigError("--published: figures of papers are for bicubic's images: leave out --jpeg and --degrade")
+    degraded = None if degrade is None else Degraded(degrade, seed)
     keep = None if cache == "off" else Cache(cache or default_folder())
     scales = parse_scales(scale)
     settings = Settings(
@@ -98,12 +108,12 @@ def benchmark(
         self_ensemble=self_ensemble,
         device=device,
     )
-    entrants = open_entrants(parse_names(models), scales, settings, lossy=jpeg is not None)
+    entrants = open_entrants(parse_names(models), scales, settings, lossy=jpeg is not None or degraded is not None)
     if sets is None:
-        folders = [one for factor in scales for one in find_datasets(data, factor, lr=lr, jpeg=jpeg)]
+        folders = [one for factor in scales for one in find_datasets(data, factor, lr=lr, jpeg=jpeg, degraded=degraded)]
         found = [(dataset, f"{len(dataset.pairs)} images, not checked") for dataset in folders]
     else:
-        found = find_sets(data, parse_names([sets]), scales, lr=lr, jpeg=jpeg)
+        found = find_sets(data, parse_names([sets]), scales, lr=lr, jpeg=jpeg, degraded=degraded)
     reports = [_report(dataset, check, entrants[dataset.scale], keep) for dataset, check in found]
 
     if html is not None:

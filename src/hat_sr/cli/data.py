@@ -1,4 +1,4 @@
-"""`hat-sr data check`, `hat-sr data prepare` and `hat-sr data label`."""
+"""`hat-sr data`: check, prepare and label here, degrade in `degrade.py`."""
 
 import logging
 import sys
@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from hat_sr.cli.degrade import degrade
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
@@ -28,6 +29,7 @@ from hat_sr.train.data.sources import FolderSource, Source
 from hat_sr.train.recipe import load_recipe
 
 data_app = App(name="data", help="Check and prepare training images.")
+data_app.command(degrade)
 
 
 @data_app.command

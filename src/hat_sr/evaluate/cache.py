@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import OpenImageIO as oiio  # noqa: N813
 import torch
 
 import hat_sr
@@ -88,13 +89,15 @@ def file_digest(path: Path) -> str:
 def code_digest() -> str:
     """SHA-256 over all code that makes a score: what changes it may change a score.
 
-    That is this package's own, hat-sr-native's where it is installed, and the versions of torch and spandrel.
+    That is this package's own, hat-sr-native's where it is installed, and the versions of torch, of spandrel, and of
+    OpenImageIO, whose libjpeg degrades images.
     """
     spandrel = "".join(found.version for found in importlib.metadata.distributions(name="spandrel"))
-    digest = hashlib.sha256(f"{hat_sr.__version__} {torch.__version__} {spandrel}".encode())
+    versions = hat_sr.__version__, torch.__version__, spandrel, oiio.VERSION_STRING
+    digest = hashlib.sha256(" ".join(versions).encode())
     folder = Path(hat_sr.__file__).parent
     for path in sorted(folder.rglob("*.py")):
-        if path.relative_to(folder).parts[0] in ("model", "image", "inference", "evaluate"):
+        if path.relative_to(folder).parts[0] in ("model", "image", "degradation", "inference", "evaluate"):
             digest.update(path.read_bytes())
     native = importlib.util.find_spec("hat_sr_native")  # it rounds in another way than torch
     for place in [] if native is None else native.submodule_search_locations or []:

@@ -92,5 +92,5 @@ def _computed(entrants: list[Entrant], pair: Pair, dataset: Dataset) -> Iterator
 def _keys(pair: Pair, dataset: Dataset, fingerprints: Mapping[str, str]) -> dict[str, str]:
     """The cache's keys of one image, by the names that the fingerprints have."""
     lr = dataset.border if pair.lr is None else file_digest(pair.lr)
-    common = (code_digest(), file_digest(pair.hr), lr, dataset.scale, dataset.jpeg)
+    common = (code_digest(), file_digest(pair.hr), lr, dataset.scale, dataset.jpeg, dataset.degraded)
     return {name: key_of(*common, fingerprint) for name, fingerprint in fingerprints.items()}

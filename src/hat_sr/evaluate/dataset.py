@@ -15,7 +15,9 @@ A partner has the name of its ground truth, with or without `x4` or `_x4` behind
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
+from hat_sr.degradation.config import PRESETS
 from hat_sr.errors import DataError, InputError
 from hat_sr.image.formats import WRITABLE_SUFFIXES
 from hat_sr.image.resize import Border
@@ -43,6 +45,13 @@ class Pair:
     """The low-resolution file, or None where it is made from the ground truth."""
 
 
+class Degraded(NamedTuple):
+    """A degradation of `hat_sr.degradation.config.PRESETS`, each image's own drawn from the seed and its pixels."""
+
+    preset: str
+    seed: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A benchmark folder at one scale, as `find_datasets` found it."""
@@ -56,9 +65,13 @@ class Dataset:
     """Where the low-resolution images come from, as a phrase for people."""
     jpeg: int | None = None
     """Quality of the JPEG files (4:2:0) that the low-resolution images go through before they are enlarged."""
+    degraded: Degraded | None = None
+    """What makes low-resolution images from the ground truth, whatever files there are of them."""
 
 
-def find_datasets(folder: Path, scale: int, *, lr: str = "auto", jpeg: int | None = None) -> tuple[Dataset, ...]:
+def find_datasets(
+    folder: Path, scale: int, *, lr: str = "auto", jpeg: int | None = None, degraded: Degraded | None = None
+) -> tuple[Dataset, ...]:
     """Find the benchmark that `folder` is, or all those that its subfolders are.
 
     scale: at least 1. lr says where the low-resolution images come from:
@@ -69,19 +82,24 @@ def find_datasets(folder: Path, scale: int, *, lr: str = "auto", jpeg: int | Non
     - `mirror`, `clamp`: made from the ground truth by MATLAB's bicubic, with that border.
     - a folder's name, such as `LRbic_matlab_old`: read from there. The scale at its end may be left out: `image_SRF`.
 
-    jpeg: see `Dataset.jpeg`. Raises DataError, naming the files, if there is no image, a file has no partner, or the
-    choice is not clear, and InputError for a quality that JPEG does not have.
+    jpeg, degraded: see `Dataset`; the second goes with nothing but `auto` and no jpeg. Raises DataError, naming the
+    files, if there is no image, a file has no partner, or the choice is not clear, and InputError for a quality that
+    JPEG does not have, a degradation that is not known, a negative seed, and settings that do not go together.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: give the folder of a benchmark, or one that holds several")
     sets = [sub for sub in _folders(folder) if _hr_images(sub, scale)]
     if _hr_images(folder, scale) or not sets:
         sets = [folder]
-    return tuple(find_dataset(sub, scale, lr=lr, jpeg=jpeg) for sub in sets)
+    return tuple(find_dataset(sub, scale, lr=lr, jpeg=jpeg, degraded=degraded) for sub in sets)
 
 
-def find_dataset(folder: Path, scale: int, *, lr: str = "auto", jpeg: int | None = None) -> Dataset:
+def find_dataset(
+    folder: Path, scale: int, *, lr: str = "auto", jpeg: int | None = None, degraded: Degraded | None = None
+) -> Dataset:
     """The benchmark that `folder` is. Arguments and errors as for `find_datasets`."""
+    if degraded is not None:
+        _check_degraded(degraded, lr, jpeg)
     if jpeg is not None and not 1 <= jpeg <= 100:
         raise InputError(f"jpeg {jpeg}: a quality from 1 to 100 is accepted")
     if scale < 1:
@@ -91,10 +109,25 @@ def find_dataset(folder: Path, scale: int, *, lr: str = "auto", jpeg: int | None
             f"no images in {folder} for ×{scale}: put ground-truth images there or in a subfolder GT, HR or original "
             f"(accepted: {' '.join(sorted(IMAGE_SUFFIXES))})"
         )
+    if degraded is not None:
+        phrase = f"degraded from the ground truth ({degraded.preset}, seed {degraded.seed})"
+        return replace(_dataset(folder, scale, "mirror"), border=None, degraded=degraded, lr_source=phrase)
     dataset = _dataset(folder, scale, lr)
     if jpeg is None:
         return dataset
     return replace(dataset, jpeg=jpeg, lr_source=f"{dataset.lr_source}, then JPEG of quality {jpeg} (4:2:0)")
+
+
+def _check_degraded(degraded: Degraded, lr: str, jpeg: int | None) -> None:
+    if degraded.preset not in PRESETS:
+        raise InputError(f"degradation {degraded.preset!r} is not one of {', '.join(PRESETS)}")
+    if degraded.seed < 0:
+        raise InputError(f"seed {degraded.seed} must not be negative")
+    if lr != "auto" or jpeg is not None:
+        raise InputError(
+            "a degradation makes low-resolution images from the ground truth, JPEG and all: leave out the choice of lr "
+            "and of jpeg"
+        )
 
 
 def _dataset(folder: Path, scale: int, lr: str) -> Dataset:

@@ -1,11 +1,15 @@
 """The images of a benchmark's pair: read, cut to the scale, and made smaller where there is no file for it."""
 
+import hashlib
 from pathlib import Path
 
+from numpy.random import PCG64, Generator
 from torch import Tensor
 
+from hat_sr.degradation.config import PRESETS
+from hat_sr.degradation.degrade import degrade
 from hat_sr.errors import DataError
-from hat_sr.evaluate.dataset import Dataset, Pair
+from hat_sr.evaluate.dataset import Dataset, Degraded, Pair
 from hat_sr.evaluate.metrics import to_uint8
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
@@ -22,6 +26,16 @@ def load_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
     """
     lr, hr = _read_pair(pair, dataset)
     return (lr if dataset.jpeg is None else through_jpeg(lr[0], quality=dataset.jpeg)[None]), hr
+
+
+def degraded_lr(hr: Tensor, degraded: Degraded, scale: int) -> Tensor:
+    """The low-resolution image, uint8 (1, 3, H / s, W / s), of a ground truth, uint8 (1, 3, H, W).
+
+    What is drawn depends on the seed and the pixels, not on the file's name or place among others.
+    """
+    digest = hashlib.sha256(repr(tuple(hr.shape)).encode() + hr.contiguous().numpy().tobytes()).digest()
+    random = Generator(PCG64((degraded.seed, int.from_bytes(digest[:8], "big"))))
+    return degrade(hr[0], PRESETS[degraded.preset], random, scale=scale)[0][None]
 
 
 def read_rgb(path: Path) -> Tensor:
@@ -43,6 +57,8 @@ def _read_pair(pair: Pair, dataset: Dataset) -> tuple[Tensor, Tensor]:
             f"{pair.hr} has {hr.shape[-2]}×{hr.shape[-1]} pixels (height × width), too few to be scored at ×{scale}"
         )
     hr = hr[..., : height * scale, : width * scale]
+    if dataset.degraded is not None:
+        return degraded_lr(hr, dataset.degraded, scale), hr
     if pair.lr is None:
         return imresize(hr, 1 / scale, border=dataset.border or "mirror"), hr
     lr = read_rgb(pair.lr)

@@ -167,6 +167,7 @@ def _as_dict(report: Report) -> dict[str, object]:
         "scale": report.dataset.scale,
         "check": report.check,
         "lr": report.lr,
+        "degraded": None if report.dataset.degraded is None else report.dataset.degraded._asdict(),
         "models": [
             {
                 "name": name,

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from hat_sr.errors import ConfigError, DataError
-from hat_sr.evaluate.dataset import Dataset, find_dataset, listed
+from hat_sr.evaluate.dataset import Dataset, Degraded, find_dataset, listed
 from hat_sr.evaluate.pairs import load_pair, read_rgb
 from hat_sr.image.resize import Border, imresize
 
@@ -74,13 +74,19 @@ def known_sets() -> dict[str, KnownSet]:
 
 
 def find_sets(
-    root: Path, names: Sequence[str], scales: Sequence[int], *, lr: str = "auto", jpeg: int | None = None
+    root: Path,
+    names: Sequence[str],
+    scales: Sequence[int],
+    *,
+    lr: str = "auto",
+    jpeg: int | None = None,
+    degraded: Degraded | None = None,
 ) -> list[tuple[Dataset, str]]:
     """The known sets of these names below `root` at these scales, each with what its check found, as a phrase.
 
-    A set's folder is one whose name is the set's, without regard to case and punctuation; `root` itself may be it. lr
-    and jpeg as for `find_datasets`. Raises ConfigError for a name that is not known, and DataError that says of every
-    set what is missing, too many or changed, and where it is published.
+    A set's folder is one whose name is the set's, without regard to case and punctuation; `root` itself may be it. lr,
+    jpeg and degraded as for `find_datasets`. Raises ConfigError for a name that is not known, and DataError that says
+    of every set what is missing, too many or changed, and where it is published.
     """
     known = known_sets()
     by_name = {_plain(name): known_set for name, known_set in known.items()}
@@ -93,7 +99,7 @@ def find_sets(
     for scale, name in itertools.product(scales, names):
         known_set = by_name[_plain(name)]
         try:
-            dataset = find_dataset(_folder(root, known_set), scale, lr=lr, jpeg=jpeg)
+            dataset = find_dataset(_folder(root, known_set), scale, lr=lr, jpeg=jpeg, degraded=degraded)
             images = tuple(pair.hr for pair in dataset.pairs)
             if images not in checked:
                 checked[images] = check_set(images, known_set)
@@ -141,7 +147,7 @@ def describe_lr(dataset: Dataset) -> str:
 
     The border is the one that more of them have; those that differ are named. Raises as `load_pair`.
     """
-    if dataset.border is not None:
+    if dataset.border is not None or dataset.degraded is not None:
         return dataset.lr_source
     differing: dict[Border, list[str]] = {"mirror": [], "clamp": []}
     for pair in dataset.pairs:

@@ -245,6 +245,8 @@ class LogConfig:
     """A benchmark folder, scored with the averaged weights; None validates on nothing."""
     validation_jpeg: int | None = None
     """Quality of JPEG that its low-resolution images go through first, for a training on degraded ones."""
+    validation_degradation: Literal["real", "mild"] | None = None
+    """How its low-resolution images are degraded, in place of that."""
     num_pictures: int = 4
     """Of how many images of the validation folder the result is written as a picture."""
     tensorboard: bool = False
@@ -256,6 +258,8 @@ class LogConfig:
                 raise ConfigError(f"log.{name} {getattr(self, name)} must be at least {least}")
         if self.validation_jpeg is not None and not 1 <= self.validation_jpeg <= 100:
             raise ConfigError(f"log.validation_jpeg {self.validation_jpeg} must be a quality from 1 to 100")
+        if self.validation_jpeg is not None and self.validation_degradation is not None:
+            raise ConfigError("log.validation_jpeg and log.validation_degradation are both given: give one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hat_sr.evaluate.benchmark import Score, benchmark, mean_score
-from hat_sr.evaluate.dataset import find_datasets
+from hat_sr.evaluate.dataset import Degraded, find_datasets
 from hat_sr.inference.pad import padded
 from hat_sr.train.config import Recipe
 from hat_sr.train.network import filled_network
@@ -29,7 +29,9 @@ def validate(
         last[:] = [network(lr.to(device)).cpu()]
         return last[0]
 
-    for dataset in find_datasets(folder, recipe.upscale, jpeg=recipe.log.validation_jpeg):
+    preset = recipe.log.validation_degradation
+    degraded = None if preset is None else Degraded(preset)
+    for dataset in find_datasets(folder, recipe.upscale, jpeg=recipe.log.validation_jpeg, degraded=degraded):
         for result in benchmark(upscale, dataset):
             results.append(result.score)
             if len(pictures) < recipe.log.num_pictures:

@@ -1,0 +1,43 @@
+"""`hat-sr data degrade`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hat_sr.errors import ConfigError
+from hat_sr.train.data.sheet import check_sheet_path, draw_sheet
+from hat_sr.train.recipe import load_recipe
+
+
+def degrade(
+    *images: Path,
+    recipe: Path,
+    output: Annotated[Path, Parameter(alias="-o")],
+    samples: int = 10,
+    seed: int = 0,
+) -> None:
+    """Draw what a training with degradations sees: of each image the middle, the target, and low-resolution samples.
+
+    Parameters
+    ----------
+    images
+        Files of images.
+    recipe
+        A recipe with data.degradation.
+    output
+        The sheet, a .png. A pixel of it is one of the images; low-resolution pixels are squares. An existing file is
+        replaced.
+    samples
+        How many of each image.
+    seed
+        Other samples with another one.
+    """
+    check_sheet_path(output)
+    settings = load_recipe(recipe)
+    degradation = settings.data.degradation
+    if degradation is None:
+        raise ConfigError(f'{recipe} has no data.degradation: write degradation = "real" below [data], or give another')
+    if not images or samples < 1:
+        raise ConfigError(f"{len(images)} images and --samples {samples}: give at least one of each")
+    draw_sheet(output, images, degradation, scale=settings.upscale, num_samples=samples, seed=seed)
