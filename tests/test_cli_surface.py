@@ -108,6 +108,14 @@ SURFACE = {
         "--max-width": "optional",
         "--shard-size": "optional",
     },
+    "data label": {
+        "WORDS": "optional",
+        "--recipe": "required",
+        "--output -o": "required",
+        "--teacher": "required",
+        "--samples": "required",
+        "--precision": "optional",
+    },
     "data degrade": {
         "IMAGES": "optional",
         "--recipe": "required",
@@ -147,6 +155,7 @@ CHOICES = {
     ("upscale", "--runtime"): ("auto", "torch", "onnxruntime", "openvino"),
     ("batch", "--engine"): ("local", "ray"),
     ("export", "--precision"): ("fp32", "fp16"),
+    ("data label", "--precision"): ("auto", "fp32", "bf16", "fp16"),
     ("data prepare", "--to"): ("folder", "lmdb", "webdataset"),
     ("benchmark", "--degrade"): ("real", "mild"),
     ("benchmark", "--tile"): ("auto", "off"),

@@ -98,7 +98,7 @@ def test_the_real_preset_is_the_published_one():
         "JPEG at the end": sum("JPEG" in steps[-1] for steps in texts) / 800,
         "JPEGs": sum("JPEG" in step for steps in texts for step in steps) / 800,
         "second blur": sum("blur" in step or "sinc" in step for steps in texts for step in steps) / 800 - 1.8,
-        "noise": sum("color" in step or "gray" in step for steps in texts for step in steps) / 800,
+        "noise": sum("colour" in step or "gray" in step for steps in texts for step in steps) / 800,
         "gray": sum("gray" in step for steps in texts for step in steps) / 800,
         "first blur a sinc": sum("sinc" in steps[0] for steps in texts) / 800,
     }

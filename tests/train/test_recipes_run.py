@@ -91,6 +91,7 @@ def test_a_dry_run_says_what_and_trains_nothing(name, tmp_path, capsys):
         "2 images",
         "3, which is 6 patches",
         "for the 3 steps",
+        "ms more to read it",
         "a new training",
     ):
         assert part in printed

@@ -186,6 +186,8 @@ def label(
     words
         Folders of images in place of the recipe's sources, and settings that win over the recipe's, such as
         --data.patch-size 48: cut larger than the student's patches, so that these can be cut anywhere from them.
+    recipe
+        How patches are cut and degraded, and from which sources.
     output
         A new folder, or one of an earlier call with the same settings.
     teacher

@@ -65,7 +65,7 @@ class Gaussian:
         return _noisy(x, noise * np.float64(self.sigma))
 
     def __str__(self) -> str:
-        return f"{'gray' if self.gray else 'color'} noise {self.sigma:.0f}"
+        return f"{'gray' if self.gray else 'colour'} noise {self.sigma:.0f}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Poisson:
         return _noisy(x, error * self.scale)
 
     def __str__(self) -> str:
-        return f"{'gray' if self.gray else 'color'} Poisson {self.scale:.1f}"
+        return f"{'gray' if self.gray else 'colour'} Poisson {self.scale:.1f}"
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from hat_sr.degradation.config import DegradationConfig
 from hat_sr.model.config import HATConfig
 from hat_sr.model.cost import multiply_adds
 from hat_sr.train.config import Recipe, SourceConfig
-from hat_sr.train.data.batches import open_data
-from hat_sr.train.data.patches import Batch
+from hat_sr.train.data.batches import Batches, open_data
 from hat_sr.train.data.sources import open_source
 from hat_sr.train.distributed import open_processes
 from hat_sr.train.loop import compute_gradients
@@ -34,11 +34,11 @@ def describe(recipe: Recipe, folder: Path) -> list[str]:
             scale=recipe.upscale,
             seed=recipe.seed,
             first_step=state.step,
-            total_steps=optim.total_steps,
+            total_steps=state.step + 2,
             rank=processes.rank,
             num_ranks=processes.size,
         )
-        seconds = _seconds_a_patch(state, next(iter(batches))) if state.step < optim.total_steps else 0.0
+        reading, seconds = _seconds_a_patch(state, batches) if state.step < optim.total_steps else (0.0, 0.0)
     if not processes.first:
         return []
     num_weights = sum(weight.numel() for weight in state.network.parameters())
@@ -55,11 +55,12 @@ def describe(recipe: Recipe, folder: Path) -> list[str]:
         ),
         f"batch      {data.batch_size} patches of {data.patch_size}×{data.patch_size} low-resolution pixels"
         + (f", in {optim.accumulate} parts" if optim.accumulate > 1 else ""),
-        *([f"degraded   {data.degradation}"] if data.degradation is not None else []),
+        *([f"degraded   {_degraded(data.degradation)}"] if data.degradation is not None else []),
         f"loss       {optim.loss}" + (f" and {optim.frequency_weight} × frequencies" if optim.frequency_weight else ""),
         f"steps      {optim.total_steps:,}, which is {samples:,} patches",
         f"time       about {_hours(seconds * data.batch_size * left / processes.size)} for the {left:,} steps to do, "
-        "by the time of one patch here",
+        f"by the time of one patch here: {1000 * seconds:.0f} ms; {1000 * reading:.0f} ms more to read it"
+        + (f", in {recipe.data.num_workers} other processes" if recipe.data.num_workers else ""),
         f"rate       {rates[0]:.3g} at the first step, {rates[1]:.3g} half-way, {rates[2]:.3g} at the last "
         f"({optim.schedule})",
         f"validation {recipe.log.validation_folder or 'none: set log.validation_folder'}",
@@ -73,14 +74,26 @@ def describe(recipe: Recipe, folder: Path) -> list[str]:
     return lines
 
 
-def _seconds_a_patch(state: TrainState, batch: Batch) -> float:
-    """Of the second of two passes forward and backward, whose gradients are dropped."""
+def _degraded(config: DegradationConfig) -> str:
+    shares = {"mild": config.mild, "clean": config.clean}
+    told = [f"{share:.0%} of the patches {name}" for name, share in shares.items() if share]
+    return ", ".join([f"{len(config.passes)} passes", *told, *(["target sharpened"] if config.sharpen else [])])
+
+
+def _seconds_a_patch(state: TrainState, batches: Batches) -> tuple[float, float]:
+    """To read one, of the second batch; and of the second of two passes forward and backward, whose gradients are
+    dropped."""
+    items = iter(batches)
+    batch = next(items)
+    since = time.monotonic()
+    next(items)
+    reading = (time.monotonic() - since) / len(batch.names)
     one = batch._replace(lr=batch.lr[:1], hr=batch.hr[:1])
     for _ in range(2):
         since = time.monotonic()
         compute_gradients(state, one)
         seconds = time.monotonic() - since
-    return seconds
+    return reading, seconds
 
 
 def _hours(seconds: float) -> str:
