@@ -449,10 +449,10 @@ def test_results_of_unknown_origin_or_other_settings_are_refused(folder, capsys)
 
 
 def test_a_folder_that_was_interrupted_goes_on(folder, monkeypatch):
-    def interrupted(path, image, *, quality):
+    def interrupted(path, image, *, quality, keep_dpi):
         if path.name == "b.png":
             raise KeyboardInterrupt
-        write_image(path, image, quality=quality)
+        write_image(path, image, quality=quality, keep_dpi=keep_dpi)
 
     with monkeypatch.context() as patched:
         patched.setattr("hat_sr.inference.enlarge.write_image", interrupted)

@@ -33,6 +33,7 @@ def settings_of(options: Options) -> Settings:
         self_ensemble=options.self_ensemble,
         device=options.device,
         quality=options.quality,
+        keep_dpi=options.keep_dpi,
     )
 
 

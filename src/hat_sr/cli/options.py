@@ -47,6 +47,9 @@ class Options:
         jpg, png, tif, webp, bmp or exr. Default: the input's, png where such files are not written.
     quality
         1 to 100, of JPEG (default 95) and WebP (default lossless).
+    keep_dpi
+        Leave the resolution in print as it is in the file, so that results print larger. Default: it is multiplied by
+        the scale, and they print at the same size.
     overwrite
         Replace results that are already there.
     skip_existing
@@ -65,6 +68,7 @@ class Options:
     self_ensemble: Annotated[bool, Parameter(negative="")] = False
     format: str | None = None
     quality: Annotated[int | None, Parameter(validator=Number(gte=1, lte=100))] = None
+    keep_dpi: Annotated[bool, Parameter(negative="")] = False
     overwrite: Annotated[bool, Parameter(negative="")] = False
     skip_existing: Annotated[bool, Parameter(negative="")] = False
     retry_failed: Annotated[bool, Parameter(negative="")] = False

@@ -2,10 +2,12 @@
 
 import struct
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from hat_sr.errors import InputError
+from hat_sr.image.tiff import opened
 
 _ACCEPTED = "gray (Y) or R, G, B and perhaps A are accepted"
 _BI_BITFIELDS = (3, 6)  # BI_ALPHABITFIELDS is 6
@@ -55,8 +57,8 @@ def declares_alpha(path: Path, kind: str, *, page: int = 0) -> bool:
                 return bool(_bmp_masks(file)[3])
             if kind == "targa":
                 return bool(file.read(18)[17] & 0x0F)
-            return kind != "tiff" or _EXTRA_SAMPLES in _tiff_tags(file, page)
-        except (struct.error, IndexError):  # cut short, which reading its pixels will tell
+            return kind != "tiff" or _EXTRA_SAMPLES in _tiff_tags(path, page)
+        except (struct.error, IndexError, ValueError):  # cut short, which reading its pixels will tell
             return True
 
 
@@ -88,18 +90,8 @@ def _bmp_masks(file: BinaryIO) -> tuple[int, int, int, int]:
     return red, green, blue, alpha if size >= 56 or compression == 6 else 0
 
 
-def _tiff_tags(file: BinaryIO, page: int) -> set[int]:
+def _tiff_tags(path: Path, page: int) -> set[int]:
     """The tags of a page of a TIFF or BigTIFF file."""
-    head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    big = struct.unpack_from(f"{order}H", head, 2)[0] == 43
-    count_form, offset_form, entry_size = (f"{order}Q", f"{order}Q", 20) if big else (f"{order}H", f"{order}I", 12)
-    (offset,) = struct.unpack_from(offset_form, head, 8 if big else 4)
-    for _ in range(page + 1):
-        file.seek(offset)
-        (count,) = struct.unpack(count_form, file.read(struct.calcsize(count_form)))
-        entries = file.read(min(count, 1 << 16) * entry_size)
-        (offset,) = struct.unpack(offset_form, file.read(struct.calcsize(offset_form)))
-    return {
-        struct.unpack_from(f"{order}H", entries, at)[0] for at in range(0, len(entries) - entry_size + 1, entry_size)
-    }
+    with opened(path) as tags:
+        directory = next(islice(tags.pages(), page, None), None)
+        return set() if directory is None else {entry.tag for entry in directory.entries}

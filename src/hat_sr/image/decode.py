@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hat_sr.errors import ImageError, InputError
 from hat_sr.files import temporary
-from hat_sr.image.containers import without_gain_map
+from hat_sr.image.bounds import within_bounds, without_gain_map
 from hat_sr.image.mending import examine, is_jpeg
 from hat_sr.image.reader import Header, ImageFile
 
@@ -24,7 +24,7 @@ def read_header(path: str | os.PathLike[str], *, page: int | None = None) -> Hea
     with _explained(path, name):
         if is_jpeg(path):
             examine(path)
-        with ImageFile(path, name=name, page=page) as file:
+        with within_bounds(path, name=path, warn=False) as bounded, ImageFile(bounded, name=name, page=page) as file:
             return file.header
 
 
@@ -39,7 +39,8 @@ def opened(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator
     path = Path(path)
     name = _called(path, page)
     with _explained(path, name), ExitStack() as stack:
-        source = _mended(path, stack) if is_jpeg(path) else path
+        bounded = stack.enter_context(within_bounds(path, name=path))
+        source = _mended(bounded, path, stack) if is_jpeg(path) else bounded
         file = stack.enter_context(ImageFile(source, name=name, page=page))
         if file.has_gain_map:
             # OpenImageIO insists on applying the gain map; without it this is the picture that any screen shows.
@@ -57,11 +58,11 @@ def _called(path: Path, page: int | None) -> Path:
     return path if page is None else path.with_name(f"{path.name}, page {page + 1}")
 
 
-def _mended(path: Path, stack: ExitStack) -> Path:
+def _mended(path: Path, name: Path, stack: ExitStack) -> Path:
     """The JPEG file, or a copy without its harmless faults."""
     mending = examine(path)
     for sentence in mending.said:
-        logger.warning("%s: %s", path, sentence)
+        logger.warning("%s: %s", name, sentence)
     if not mending.is_needed:
         return path
     copy = stack.enter_context(temporary(".jpg"))

@@ -20,8 +20,8 @@ from hat_sr.image.containers import is_whole
 from hat_sr.image.decode import opened
 from hat_sr.image.description import fitted_description, is_note_of_tifffile
 from hat_sr.image.formats import check_name, check_size, fit, format_for
-from hat_sr.image.metadata import add_blocks, describe
-from hat_sr.image.pixels import Image
+from hat_sr.image.metadata import add_blocks, describe, for_file
+from hat_sr.image.pixels import Image, Metadata
 from hat_sr.image.reader import one_line
 
 __all__ = ["Image", "read_image", "write_image", "write_pages", "write_rows"]
@@ -49,18 +49,26 @@ def read_image(path: str | os.PathLike[str], *, page: int | None = None) -> Imag
         return file.picture(file.read())
 
 
-def write_image(path: str | os.PathLike[str], image: Image, *, quality: int | None = None) -> None:
+def write_image(
+    path: str | os.PathLike[str], image: Image, *, quality: int | None = None, keep_dpi: bool = False
+) -> None:
     """Write the picture, in the kind of file its suffix names, made to fit it as `hat_sr.image.formats.fit` says.
 
     `quality`: 1 to 100, for JPEG (default 95, always 4:4:4) and WebP (lossless by default); other kinds are lossless.
+    `keep_dpi`: the resolution in print stays that of `metadata.size`; else it grows as the picture did since.
     An existing file is replaced, and only by a whole one. Raises ImageError for a suffix that is not written, a picture
     too large for the format, a missing folder, or a file that cannot be written; InputError for an impossible quality.
     """
-    write_rows(path, [image], height=image.height, quality=quality)
+    write_rows(path, [image], height=image.height, quality=quality, keep_dpi=keep_dpi)
 
 
 def write_rows(
-    path: str | os.PathLike[str], parts: Iterable[Image], *, height: int, quality: int | None = None
+    path: str | os.PathLike[str],
+    parts: Iterable[Image],
+    *,
+    height: int,
+    quality: int | None = None,
+    keep_dpi: bool = False,
 ) -> None:
     """Write a picture of `height` rows that comes in parts, from top to bottom: the file that `write_image` writes.
 
@@ -70,19 +78,27 @@ def write_rows(
     path, parts = Path(path), iter(parts)
     first = next(parts)
     check_output(path, height, first.width, quality=quality)
-    _replace(path, [(height, chain([first], parts))], quality, num_pages=1)
+    _replace(path, [(height, chain([first], parts))], quality, keep_dpi=keep_dpi, num_pages=1)
 
 
-def write_pages(path: str | os.PathLike[str], images: Iterable[Image], *, num_pages: int, num_bytes: int) -> None:
+def write_pages(
+    path: str | os.PathLike[str],
+    images: Iterable[Image],
+    *,
+    num_pages: int,
+    num_bytes: int,
+    keep_dpi: bool = False,
+) -> None:
     """Write a TIFF of `num_pages` pages, which may differ in size and kind.
 
     Memory is taken for one page: each is asked for when the one before is written. num_bytes: about how many bytes of
-    pixels they have together. Errors as for `write_image`, and ImageError for another kind of file.
+    pixels they have together. keep_dpi and errors as for `write_image`, and ImageError for another kind of file.
     """
     path = Path(path)
     if not format_for(path).pages:
         raise ImageError(f"{path}: cannot hold {num_pages} pages: use .tif")
-    _replace(path, ((image.height, [image]) for image in images), None, num_pages=num_pages, num_bytes=num_bytes)
+    made = ((image.height, [image]) for image in images)
+    _replace(path, made, None, keep_dpi=keep_dpi, num_pages=num_pages, num_bytes=num_bytes)
 
 
 def _replace(
@@ -90,13 +106,14 @@ def _replace(
     pages: Iterable[tuple[int, Iterable[Image]]],
     quality: int | None,
     *,
+    keep_dpi: bool,
     num_pages: int,
     num_bytes: int = 0,
 ) -> None:
     """Write a file whole. pages: the height of each, and its parts."""
     try:
         with replacing(path) as part:
-            _Writer(part, path, quality, num_pages=num_pages, num_bytes=num_bytes).write(pages)
+            _Writer(part, path, quality, keep_dpi, num_pages=num_pages, num_bytes=num_bytes).write(pages)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -132,8 +149,11 @@ def _once(path: Path) -> Callable[[str], None]:
 class _Writer:
     """Writes a file at `part` that is to be at `path`."""
 
-    def __init__(self, part: Path, path: Path, quality: int | None, *, num_pages: int, num_bytes: int) -> None:
-        self._part, self._path, self._quality, self._num_pages = part, path, quality, num_pages
+    def __init__(
+        self, part: Path, path: Path, quality: int | None, keep_dpi: bool, *, num_pages: int, num_bytes: int
+    ) -> None:
+        self._part, self._path, self._quality, self._keep_dpi = part, path, quality, keep_dpi
+        self._num_pages = num_pages
         self._is_large = num_bytes > _BIG_TIFF_BYTES
         self._kind, self._warn = format_for(path), _once(path)
         output = oiio.ImageOutput.create(self._kind.name)
@@ -148,7 +168,12 @@ class _Writer:
             images = (fit(image, self._kind, warn=self._warn) for image in parts)
             like = next(images)
             check_size(self._path, height, like.width)
-            spec = self._spec(like, height)
+            metadata = for_file(
+                like.metadata, self._kind, height=height, width=like.width, keep_dpi=self._keep_dpi, name=self._path
+            )
+            if mode == "Create":
+                first_page = metadata
+            spec = self._spec(like, metadata, height)
             self._check_room(spec)
             done = done and self._output.open(str(self._part), spec, mode) and self._put(spec, chain([like], images))
             reason = reason or self._output.geterror()
@@ -161,17 +186,14 @@ class _Writer:
             )
         if not is_whole(self._part):
             raise NoRoomError(f"{self._path}: only a part of it could be written: is the disk full?")
-        if self._kind.blocks:
-            add_blocks(
-                self._part, like.metadata, self._kind, width=spec.width, height=spec.height, name=str(self._path)
-            )
+        add_blocks(self._part, first_page, self._kind)
 
-    def _spec(self, like: Image, height: int) -> oiio.ImageSpec:
+    def _spec(self, like: Image, metadata: Metadata, height: int) -> oiio.ImageSpec:
         channels, kind, quality = like.pixels.shape[2], self._kind, self._quality
         spec = oiio.ImageSpec(like.width, height, channels, _OIIO_TYPES[like.pixels.dtype.name])
         spec.channelnames = _CHANNEL_NAMES[channels]
         spec.alpha_channel = channels - 1 if channels in (2, 4) else -1
-        describe(spec, like.metadata, kind, linear=like.linear)
+        describe(spec, metadata, kind, linear=like.linear)
         self._fit_description(spec)
         spec.attribute("oiio:UnassociatedAlpha", 0 if kind.name == "openexr" else 1)
         spec.attribute("tiff:half", 1)
@@ -183,8 +205,8 @@ class _Writer:
             spec.attribute("compression", "rle")  # a quarter of the default's time, at about its size
         elif kind.name == "webp":
             spec.attribute("compression", "lossless" if quality is None else f"webp:{quality}")
-        if like.metadata.frame is not None:
-            _set_windows(spec, like.metadata.frame)
+        if metadata.frame is not None:
+            _set_windows(spec, metadata.frame)
         return spec
 
     def _fit_description(self, spec: oiio.ImageSpec) -> None:

@@ -15,14 +15,21 @@ DTYPES = ("uint8", "uint16", "float16", "float32")
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
+Carried: TypeAlias = tuple[tuple[str, bytes], ...]
+"""Pieces of a file that go into the next one of its kind as they are: chunks of text and colour (PNG), comments and
+IPTC (JPEG), by name, and tags of GeoTIFF by number."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
     """What a file says about its pixels, apart from the pixels.
 
     `icc` is a colour profile that fits the pixels. `exif` (from its TIFF header on) and `xmp` are whole blocks, as
     JPEG, PNG and WebP carry them, without thumbnail and for pixels already upright. `attributes` are the rest as
-    OpenImageIO names them: (name, type, value), such as ("XResolution", "float", 300.0). `lossy`: the pixels were
-    compressed with loss in the file they are from, as JPEG does. `frame` is the area that an EXR file shows (its
+    OpenImageIO names them: (name, type, value), such as ("XResolution", "float", 300.0). `in_blocks`: of these, `exif`,
+    `xmp` and `carried` say all but the resolution, too. `size`: height and width of the pixels that all this is about;
+    what it tells in pixels changes when others are written. `lossy`: the pixels were compressed with loss in the file
+    they are from, as JPEG does. `frame` is the area that an EXR file shows (its
     display window), of which the pixels may be a part or more: left, top, width and height in units of the picture's
     width and height, from its upper left corner; None if it is the picture.
     """
@@ -30,7 +37,10 @@ class Metadata:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    carried: Carried = ()
     attributes: tuple[tuple[str, str, object], ...] = ()
+    in_blocks: bool = False
+    size: tuple[int, int] | None = None
     lossy: bool = False
     frame: tuple[float, float, float, float] | None = None
 

@@ -122,7 +122,8 @@ class ImageFile:
 
     def metadata(self, channels: int) -> Metadata:
         """What the file says, for pixels of so many channels."""
-        metadata = read_metadata(self._spec, self._path, channels=channels, name=self._name)
+        size = self.header.height, self.header.width
+        metadata = read_metadata(self._spec, self._path, channels=channels, size=size, name=self._name)
         return replace(metadata, frame=_frame(self._spec) if self._kind == "openexr" else None)
 
     def read(self) -> Pixels:

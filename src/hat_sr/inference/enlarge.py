@@ -50,6 +50,8 @@ class Settings:
     device: str = "auto"
     quality: int | None = None
     """Of JPEG and WebP, 1 to 100."""
+    keep_dpi: bool = False
+    """The resolution in print stays, instead of growing with the picture."""
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.size is not None:
@@ -140,6 +142,7 @@ class Enlarger:
             "precision": settings.precision,
             "self_ensemble": str(settings.self_ensemble),
             "quality": str(settings.quality),
+            "keep_dpi": str(settings.keep_dpi),
         }
 
     def enlarge(self, source: Path, output: Path, *, report: Report = lambda part: None) -> None:
@@ -163,6 +166,7 @@ class Enlarger:
                 output,
                 upscaler,
                 quality=settings.quality,
+                keep_dpi=settings.keep_dpi,
                 progress=lambda done, total: report(done / total),
                 say=self._say,
             )
@@ -170,7 +174,7 @@ class Enlarger:
         if discard(output):
             self._say(f"{output}: what was begun of it, with another input or other settings, is deleted")
         result = self._enlarged(read_image(source), upscaler, new_size, name=source, report=report)
-        write_image(output, result, quality=settings.quality)
+        write_image(output, result, quality=settings.quality, keep_dpi=settings.keep_dpi)
 
     def _enlarge_pages(self, source: Path, output: Path, num_pages: int, report: Report) -> None:
         """Make a TIFF of as many pages, each as if it were alone, in the memory of one."""
@@ -200,7 +204,7 @@ class Enlarger:
             math.prod(size) * header.channels * np.dtype(header.dtype).itemsize
             for header, size in zip(headers, sizes, strict=True)
         )
-        write_pages(output, made(), num_pages=num_pages, num_bytes=num_bytes)
+        write_pages(output, made(), num_pages=num_pages, num_bytes=num_bytes, keep_dpi=self.settings.keep_dpi)
 
     def _enlarged(
         self,

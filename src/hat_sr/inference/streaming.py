@@ -53,6 +53,7 @@ def upscale_file(
     upscaler: Upscaler,
     *,
     quality: int | None = None,
+    keep_dpi: bool = False,
     progress: Progress = lambda done, total: None,
     say: Say = lambda sentence: None,
 ) -> None:
@@ -60,16 +61,16 @@ def upscale_file(
 
     Memory is taken for a tile, and for the rows of the input that a row of tiles reads. If the same job was stopped, it
     goes on after the last finished row of tiles; if input, network or settings have changed since, it starts anew.
-    progress: called with how many tiles are done and how many there are, first before any is run. quality: as for
-    `write_image`. Raises ImageError if a file cannot be read or written, room on the disk is short, or another process
-    is at the same result; InputError if the picture is of no kind for the network, or memory runs out.
+    progress: called with how many tiles are done and how many there are, first before any is run. quality, keep_dpi: as
+    for `write_image`. Raises ImageError if a file cannot be read or written, room on the disk is short, or another
+    process is at the same result; InputError if the picture is of no kind for the network, or memory runs out.
     """
     header = read_header(source)
     check_output(output, header.height * upscaler.scale, header.width * upscaler.scale, quality=quality)
     try:
         with Journal(output) as journal:
             try:
-                _Job(source, output, upscaler, journal, header, say).run(quality, progress)
+                _Job(source, output, upscaler, journal, header, say).run(quality, keep_dpi, progress)
             except BaseException:
                 if num_finished := len(read_journal(journal.folder)[1:]):
                     say(f"{source}: {num_finished} finished strips are kept: the same command goes on from there")
@@ -91,7 +92,7 @@ class _Job:
         self.height, self.width, self.scale = header.height, header.width, upscaler.scale
         self.row_bytes = header.width * header.channels * np.dtype(header.dtype).itemsize
 
-    def run(self, quality: int | None, progress: Progress) -> None:
+    def run(self, quality: int | None, keep_dpi: bool, progress: Progress) -> None:
         """Do what is still to be done."""
         first, *finished = self._begun() or [self._begin()]
         facts, plan = Facts(**first["facts"]), Plan(**first["plan"])
@@ -128,7 +129,7 @@ class _Job:
                     result.sync()
                     _save(self._above(number + 1), above)
                     self.journal.add({"strip": number + 1, "precision": PRECISION_NAMES[self.upscaler.dtype]})
-            write_rows(self.output, strips.parts(), height=result.height, quality=quality)
+            write_rows(self.output, strips.parts(), height=result.height, quality=quality, keep_dpi=keep_dpi)
 
     def _begun(self) -> list[dict[str, Any]]:
         """The lines of the journal, if they are of this job; none, and said why, if not."""

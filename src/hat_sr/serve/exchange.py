@@ -14,8 +14,8 @@ from hat_sr.image.pixels import DTYPES, Image, Metadata
 
 _PIXELS, _REST = "pixels", "picture.json"
 
-_LARGEST_REST = 16 << 20
-"""Bytes of a picture's metadata, written as JSON."""
+_LARGEST_REST = 64 << 20
+"""Bytes of a picture's metadata, written as JSON: a few times what is read of it."""
 
 
 def put_picture(image: Image, folder: Path) -> None:
@@ -30,6 +30,9 @@ def put_picture(image: Image, folder: Path) -> None:
         "lossy": known.lossy,
         "frame": known.frame,
         "attributes": known.attributes,
+        "carried": [(name, _text(data)) for name, data in known.carried],
+        "in_blocks": known.in_blocks,
+        "size": known.size,
         **{name: _text(getattr(known, name)) for name in ("icc", "exif", "xmp")},
     }
     (folder / _REST).write_text(json.dumps(rest), encoding="ascii")
@@ -55,7 +58,12 @@ def take_picture(folder: Path, *, size: tuple[int, int] | None = None) -> Image:
             frame=None if rest["frame"] is None else _four(*map(float, rest["frame"])),
             lossy=bool(rest["lossy"]),
             attributes=tuple((str(name), str(kind), _value(value)) for name, kind, value in rest["attributes"]),
-            **{name: _bytes(rest[name]) for name in ("icc", "exif", "xmp")},
+            icc=_bytes(rest["icc"]),
+            exif=_bytes(rest["exif"]),
+            xmp=_bytes(rest["xmp"]),
+            carried=tuple((str(name), _bytes(data) or b"") for name, data in rest["carried"]),
+            in_blocks=bool(rest["in_blocks"]),
+            size=None if rest["size"] is None else (int(rest["size"][0]), int(rest["size"][1])),
         )
         return Image(
             pixels.reshape(height, width, channels),
