@@ -18,7 +18,7 @@ OPTIONS = Path(__file__).parent
 PAIRS = (OPTIONS / "pairs.yml").read_text()
 FILES = sorted(OPTIONS.glob("*.yml"))
 
-NOT_YET = "cannot be carried over: real-world degradations and adversarial training are not there yet"
+BY_HAND = "not carried over: in a recipe, data.degradation = 'real' and [adversary] do what these do"
 
 
 def imported(tmp_path, *changes, text=PAIRS, **arguments):
@@ -319,7 +319,7 @@ def test_a_real_world_training_is_named_line_by_line():
     assert result.recipe is None
     notes = noted(result)
     for key in ("gt_usm", "jpeg_range2", "datasets.train.kernel_list2", "network_d.num_feat", "train.gan_opt.type"):
-        assert (notes[key].why, notes[key].blocks) == (NOT_YET, True)
+        assert (notes[key].why, notes[key].blocks) == (BY_HAND, True)
     assert notes["model_type"].blocks
     assert notes["datasets.train.type"].blocks
     assert "total_steps = 20" in result.text

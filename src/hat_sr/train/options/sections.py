@@ -46,13 +46,13 @@ _REAL_WORLD = (
 
 def note_other_trainings(file: OptionFile) -> None:
     """Note what makes the file one of another network, or of a real-world training."""
-    not_yet = "cannot be carried over: real-world degradations and adversarial training are not there yet"
-    other = f"{not_yet}; HATModel and SRModel are known"
+    by_hand = "not carried over: in a recipe, data.degradation = 'real' and [adversary] do what these do"
+    other = f"{by_hand}; HATModel and SRModel are known"
     file.expect("model_type", ("HATModel", "SRModel"), other, blocks=True)
     other = "cannot be carried over: only HAT is; the recipe takes another network as [network]"
     file.expect("network_g.type", ("HAT",), other, blocks=True)
     for pattern in _REAL_WORLD:
-        file.note(pattern, not_yet, blocks=True)
+        file.note(pattern, by_hand, blocks=True)
 
 
 def model_table(file: OptionFile) -> dict[str, Any]:
