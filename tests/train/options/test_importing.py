@@ -18,7 +18,7 @@ OPTIONS = Path(__file__).parent
 PAIRS = (OPTIONS / "pairs.yml").read_text()
 FILES = sorted(OPTIONS.glob("*.yml"))
 
-BY_HAND = "not carried over: in a recipe, data.degradation = 'real' and [adversary] do what these do"
+BY_HAND = "cannot be carried over: write data.degradation = 'real' and [adversary] into a recipe"
 
 
 def imported(tmp_path, *changes, text=PAIRS, **arguments):

@@ -46,7 +46,7 @@ _REAL_WORLD = (
 
 def note_other_trainings(file: OptionFile) -> None:
     """Note what makes the file one of another network, or of a real-world training."""
-    by_hand = "not carried over: in a recipe, data.degradation = 'real' and [adversary] do what these do"
+    by_hand = "cannot be carried over: write data.degradation = 'real' and [adversary] into a recipe"
     other = f"{by_hand}; HATModel and SRModel are known"
     file.expect("model_type", ("HATModel", "SRModel"), other, blocks=True)
     other = "cannot be carried over: only HAT is; the recipe takes another network as [network]"
