@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 
@@ -9,7 +10,7 @@ from hat_sr import save_model
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.inference.journal import Journal
-from hat_sr.inference.manifest import FileLines, Manifest, Planned
+from hat_sr.inference.manifest import NAME, FileLines, Manifest, Planned
 from hat_sr.inference.strips import Strips
 from hat_sr.model.initialise import initialise_as_interpolator
 from model.tiny import tiny_model
@@ -338,6 +339,29 @@ def test_a_stopped_call_goes_on_whatever_the_memory(stopped, capsys, memory):
     assert (stopped.folder / "b.png").read_bytes() == (stopped.folder / "c.png").read_bytes()
 
 
+def test_a_damaged_line_of_a_journal_is_named_and_the_call_goes_on_where_it_was(stopped, capsys, caplog):
+    (journal,) = stopped.folder.glob(".hat-sr-*/journal.jsonl")
+    first, one, two = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(first + one.replace(b'"strip"', b"strip") + two)
+    assert stopped("a.png", "-o", "b.png", "--memory", "1") == 0
+    assert "journal.jsonl: damaged, and left out: line 2" in caplog.text
+    assert "a.png: going on after strip 2 of 4" in capsys.readouterr().err
+    assert stopped("a.png", "-o", "c.png", "--memory", "1") == 0
+    assert (stopped.folder / "b.png").read_bytes() == (stopped.folder / "c.png").read_bytes()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_journal_that_cannot_be_goes_on_or_begins_anew(stopped, capsys, number):
+    (journal,) = stopped.folder.glob(".hat-sr-*/journal.jsonl")
+    lines = journal.read_text().splitlines()
+    lines[number] = json.dumps({**json.loads(lines[number]), "facts": 5, "strip": -1})
+    journal.write_text("".join(f"{line}\n" for line in lines))
+    assert stopped("a.png", "-o", "b.png", "--memory", "1") == 0
+    said = capsys.readouterr().err
+    assert ("starting anew: what was begun is damaged" in said) == (number != 1)
+    assert (stopped.folder / "b.png").exists()
+
+
 def test_another_call_for_the_same_result_deletes_what_was_begun(stopped, capsys):
     assert stopped("a.png", "-o", "b.png", "--tile", "off") == 0
     assert "b.png: what was begun of it, with another input or other settings, is deleted" in capsys.readouterr().err
@@ -402,6 +426,24 @@ def test_a_folder_is_done_once(folder, capsys):
     assert read_image("out/a.png").pixels.shape == (12, 14, 3)
     assert folder("in", "-o", "out", "--overwrite") == 1
     assert not {name for name in after if times(folder.folder / "out")[name] == after[name]}
+
+
+def test_an_odd_line_in_the_manifest_is_named_once_and_later_runs_are_known(folder, capsys, caplog):
+    (folder.folder / "in/c.png").unlink()
+    for output, name in (((), "in"), (("-o", "out"), "out")):
+        assert folder("in", *output) == 0
+        with (folder.folder / name / NAME).open("a") as file:
+            file.write("\nodd\n")
+        write_noise(folder.folder / "in/new.png")
+        assert folder("in", *output) == 0
+        caplog.clear()
+        capsys.readouterr()
+        assert folder("in", *output) == 0
+        (message,) = (message for message in caplog.messages if NAME in message)
+        assert message.startswith(f"{name}/{NAME}: damaged, and left out: line ")
+        assert "3 done before" in capsys.readouterr().err
+        (folder.folder / "in/new.png").unlink()
+        (folder.folder / "in" / NAME).unlink(missing_ok=True)
 
 
 def test_what_failed_is_tried_again_if_asked_for_or_changed(folder, capsys):

@@ -164,3 +164,20 @@ def test_folders_that_cannot_be_read_are_told(url, closed, monkeypatch):
     (error,) = told
     assert error.filename.endswith("photos/trip")
     assert error.strerror in ("Permission denied", "not yours")
+
+
+def test_an_odd_line_is_named_and_those_after_it_count(url, caplog):
+    place = Place(url)
+    lines = place.lines()
+    lines.read()
+    lines.add([{"number": 1}])
+    lines.close()
+    if place.local is not None:
+        with (place.local / ".hat-sr-manifest.jsonl").open("a") as file:
+            file.write("odd\n")
+    else:
+        place._fs.pipe_file(f"{place._root}/.hat-sr-manifest/20990101.jsonl", b'odd\n{"number": 2}\n')
+    again = Place(url).lines()
+    assert again.read()[:2] == [{"number": 1}, None]
+    assert ".hat-sr-manifest" in caplog.text
+    assert "damaged, and left out: line" in caplog.text

@@ -121,7 +121,14 @@ def test_what_depends_on_the_memory_is_not_kept(dataset, cache):
     assert counting.calls == 6
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"psnr": 1}', '{"psnr": "x", "ssim": 1, "detail": ""}', "[]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", "[" * 100_000, '{"psnr": 1}', '{"psnr": "x", "ssim": 1, "detail": ""}'),
+        f'{{"psnr": 1{"0" * 400}, "ssim": 1, "detail": ""}}',
+    ],
+    ids=str.__len__,
+)
 def test_a_damaged_entry_is_none(cache, tmp_path, content):
     key = key_of("a", 1, None)
     entry = Entry(score=Score(psnr=math.inf, ssim=1 / 3), detail=b"\x00\xff")

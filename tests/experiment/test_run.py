@@ -1,6 +1,7 @@
 """All arms of a tiny experiment, stopped and started again; other networks' cost."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -12,7 +13,7 @@ import torch
 from experiment.small import make_data, write_experiment
 from hat_sr.errors import ConfigError, DataError, WeightsError
 from hat_sr.experiment.config import load_experiment
-from hat_sr.experiment.run import Result, count_multiply_adds, describe_all, results, run, write_recipes
+from hat_sr.experiment.run import Result, count_multiply_adds, describe_all, read_log, results, run, write_recipes
 from hat_sr.model.config import HATConfig
 from hat_sr.model.cost import multiply_adds
 from hat_sr.train.config import NetworkConfig
@@ -245,3 +246,22 @@ def test_results_are_read_as_they_were_written(done):
     assert isinstance(found, Result) and found.psnr == content["psnr"]
     assert content["recipe"]["model"]["num_feat"] == 16
     assert torch.tensor(found.curve).shape == (2, 2)
+
+
+def test_odd_lines_of_a_log_are_left_out(tmp_path, caplog):
+    path = tmp_path / "log.jsonl"
+    lines = [
+        '{"step": 1, "loss": 0.5, "steps_per_second": 2.0}',
+        "\x00\x00",
+        "[]",
+        '{"step": 2, "loss": 0.5}',
+        '{"step": "2", "psnr": 20}',
+        '{"step": 2, "psnr": 21.5}',
+        '{"step": 3, "loss": 0.4, "steps_per_second": 4, "psnr": 22}',
+        '{"step": 4, "psnr": 2',
+    ]
+    path.write_text("\n".join(lines))
+    assert read_log(path) == (3.0, ((2, 21.5), (3, 22.0)))
+    assert caplog.messages == [f"{path}: damaged, and left out: lines 2, 3"]
+    path.write_text("")
+    assert math.isnan(read_log(path)[0])

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from hat_sr.errors import ImageError
-from hat_sr.inference.journal import Journal, discard, read_journal, unfinished_folder
+from hat_sr.image.spool import Facts
+from hat_sr.inference.journal import Begun, Journal, discard, read_begun, read_journal, unfinished_folder
+from hat_sr.inference.upscaler import Plan
 
 
 @pytest.fixture
@@ -71,3 +73,50 @@ def test_the_longest_name_there_can_be(tmp_path):
     with Journal(output) as journal:
         journal.add({"strip": 1})
     assert read_journal(unfinished_folder(output)) == [{"strip": 1}]
+
+
+FACTS = Facts(channels=3, dtype="uint8", num_visible=4, num_hidden=0, peak=1.0, num_negative=0)
+BEGUN = Begun(
+    job={"input": "a.png"},
+    facts=FACTS,
+    plan=Plan(tile_size=24, num_rows=4, num_columns=2, num_views=1, band_rows=8),
+)
+
+
+def strip(number, precision="bf16"):
+    return {"strip": number, "precision": precision}
+
+
+def test_the_last_strip_that_is_written_down_counts_whatever_was_damaged_before_it():
+    first = BEGUN.line()
+    assert read_begun([]) is None
+    assert read_begun([first]) == BEGUN
+    begun = read_begun([first, None, {"strip": "two"}, strip(2, "fp7"), strip(3), None])
+    assert (begun.num_finished, begun.precision) == (3, "bf16")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        None,
+        strip(1),
+        {"job": {}, "facts": {}, "plan": {}},
+        {**BEGUN.line(), "facts": {}},
+        {**BEGUN.line(), "plan": None},
+        {**BEGUN.line(), "job": {"input": "b.png"}},
+        {**BEGUN.line(), "digest": 5},
+    ],
+)
+def test_a_first_line_that_is_not_as_it_was_written(first):
+    assert read_begun([first, strip(1)]) is None
+
+
+def test_a_first_line_of_another_version(output):
+    class Older(Begun):
+        def line(self):
+            from hat_sr.inference.journal import _digest
+
+            parts = {"job": {}, "facts": {"colours": 3}, "plan": {}}
+            return {**parts, "digest": _digest(*parts.values())}
+
+    assert read_begun([Older(job={}, facts=FACTS, plan=BEGUN.plan).line()]) is None

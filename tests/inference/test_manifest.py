@@ -132,6 +132,70 @@ def test_half_a_line_counts_for_nothing(tmp_path):
     assert opened(tmp_path).verdict(planned(before="9 bytes")) == "done"
 
 
+ODD = [
+    b"garbage",
+    b"[1]",
+    b'{"run": 5}',
+    b'{"run": {"settings": "4"}}',
+    b'{"plan": "a.png"}',
+    b'{"plan": ["a.png"], "input": "a.png", "stamp": null, "before": null}',
+    b'{"plan": "a.png", "input": 5, "stamp": "1 bytes", "before": null}',
+    b'{"plan": "a.png", "input": "a.png", "stamp": {}, "before": null}',
+    b'{"done": "a.png"}',
+    b'{"done": "never planned.png", "stamp": "1 bytes"}',
+    b'{"done": {}, "stamp": "1 bytes"}',
+    b'{"failed": "a.png", "stamp": "1 bytes"}',
+    b'{"failed": "a.png", "stamp": "1 bytes", "reason": [], "again": 0}',
+    b'{"failed": "never planned.png", "stamp": null, "reason": "x", "again": true}',
+    b'{"something": "else"}',
+    b"{}",
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_line_is_named_and_what_comes_after_it_counts(tmp_path, caplog, odd):
+    run(tmp_path, DONE)
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(odd + b"\n")
+    run(tmp_path, Outcome(result="b.png", stamp="1 bytes"))
+    caplog.clear()
+    manifest = opened(tmp_path)
+    assert manifest.verdict(planned("a.png", before="9 bytes")) == "done"
+    assert manifest.verdict(planned("b.png", before="9 bytes")) == "done"
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path / NAME}: ")
+    assert "left out" in message
+
+
+def test_an_empty_line_is_nothing(tmp_path, caplog):
+    run(tmp_path, DONE)
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(b"\n")
+    run(tmp_path, Outcome(result="b.png", stamp="1 bytes"))
+    assert opened(tmp_path).verdict(planned("b.png", before="9 bytes")) == "done"
+    assert caplog.messages == []
+
+
+def test_what_is_planned_behind_a_damaged_line_is_not_taken_for_that_of_the_run_before(tmp_path):
+    run(tmp_path, DONE)
+    other = {**SETTINGS, "scale": "2"}
+    run(tmp_path, Outcome(result="b.png", stamp="1 bytes"), settings=other)
+    path = tmp_path / NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    (number,) = [number for number, line in enumerate(lines) if b'"run"' in line and number]
+    path.write_bytes(b"".join([*lines[:number], lines[number].replace(b"{", b"("), *lines[number + 1 :]]))
+    assert opened(tmp_path).verdict(planned("a.png", before="9 bytes")) == "done"
+    for settings in (SETTINGS, other):
+        assert opened(tmp_path, settings).verdict(planned("b.png", before="9 bytes")) == "refuse"
+
+
+def test_an_end_that_was_damaged_does_not_keep_results_from_being_made_anew(tmp_path):
+    run(tmp_path, DONE)
+    path = tmp_path / NAME
+    path.write_bytes(path.read_bytes().replace(b'{"end"', b'{"end'))
+    assert opened(tmp_path).verdict(planned(before="9 bytes"), overwrite=True) == "do"
+
+
 def test_one_run_at_a_time(tmp_path):
     early = opened(tmp_path)
     with opened(tmp_path) as manifest:

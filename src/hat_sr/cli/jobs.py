@@ -76,14 +76,20 @@ class _Found:
 
 
 def plan_jobs(
-    inputs: Sequence[str], *, output: str | None, suffix: str, image_format: str | None, quality: int | None = None
+    inputs: Sequence[str],
+    *,
+    output: str | None,
+    suffix: str,
+    image_format: str | None,
+    quality: int | None = None,
+    manifest: Callable[[Path], Manifest] = lambda folder: Manifest(FileLines(folder), {}),
 ) -> Plan:
     """Pair every input file with its output file, sorted by input.
 
     inputs: files, folders (searched recursively for image files) and glob patterns. Results go beside their inputs as
     `NAME<suffix>.EXT`, or below `output` under the input's own relative path and name; `output` may name the file
     itself (by an image's suffix) if there is one input file, and names a folder if it ends with a slash. EXT is the
-    input's if such files are written, else png, or `image_format`.
+    input's if such files are written, else png, or `image_format`. manifest: opens that of a folder.
 
     Raises InputError for an input that does not exist or holds no image; ConfigError if two results would have one
     name, a result would replace an input, `output` is a file where a folder is needed, lies in a folder that does not
@@ -92,7 +98,7 @@ def plan_jobs(
     target = None if output is None else Path(output)
     extension = None if image_format is None else suffix_of(image_format)
     unread: list[str] = []
-    found, results = _apart(_find(inputs, target, unread), inputs, suffix, extension)
+    found, results = _apart(_find(inputs, target, unread), inputs, suffix, extension, manifest)
     file = None if output is None else _named_file(output, found)
     if file is None:
         jobs = [_job(one, target, suffix, extension) for one in found]
@@ -199,14 +205,18 @@ def _glob(pattern: str) -> list[Path]:
 
 
 def _apart(
-    found: list[_Found], inputs: Sequence[str], suffix: str, extension: str | None
+    found: list[_Found],
+    inputs: Sequence[str],
+    suffix: str,
+    extension: str | None,
+    manifest: Callable[[Path], Manifest],
 ) -> tuple[list[_Found], list[Path]]:
     """Inputs, and results of earlier calls that lie beside theirs: they are called as this call would call them there,
     or the manifest of their folder says so. What was named itself is an input always.
     """
     results = {_beside(file.path, suffix, extension) for file in found}
     for folder in {file.folder for file in found if file.folder is not None}:
-        results |= {folder / name for name in Manifest(FileLines(folder), {}).results_beside_inputs()}
+        results |= {folder / name for name in manifest(folder).results_beside_inputs()}
     named = {os.path.realpath(text) for text in inputs}
     taken, left_out = list[_Found](), list[Path]()
     for file in found:

@@ -44,13 +44,26 @@ def upscale(
     """
     settings = settings_of(options)
     enlarger = Enlarger(settings, open_named=partial(open_in_runtime, runtime=runtime), say=say)
+    identity = enlarger.identity()
     suffix = f"_x{enlarger.factor:g}" if settings.size is None else f"_{format_size(settings.size)}"
-    plan = plan_jobs(inputs, output=output, suffix=suffix, image_format=options.format, quality=options.quality)
     with ExitStack() as stack:
-        folders = {job.folder for job in plan.jobs if job.folder is not None}
-        manifests = {
-            folder: stack.enter_context(Manifest(FileLines(folder), enlarger.identity())) for folder in folders
-        }
+        manifests: dict[Path, Manifest] = {}
+
+        def manifest(folder: Path) -> Manifest:
+            if folder not in manifests:
+                manifests[folder] = stack.enter_context(Manifest(FileLines(folder), identity))
+            return manifests[folder]
+
+        plan = plan_jobs(
+            inputs,
+            output=output,
+            suffix=suffix,
+            image_format=options.format,
+            quality=options.quality,
+            manifest=manifest,
+        )
+        for folder in {job.folder for job in plan.jobs if job.folder is not None}:
+            manifest(folder)
         found = sort_jobs(plan.jobs, lambda job: _verdict(job, manifests, options))
         _begin(found, manifests)
         return _run(found, enlarger, manifests, plan)

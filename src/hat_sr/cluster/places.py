@@ -187,15 +187,19 @@ class StoreLines:
     """
 
     def __init__(self, fs: Any, folder: str) -> None:
-        self._fs, self._folder = fs, folder
+        self._fs, self._folder, self.name = fs, folder, folder
         self._waiting: list[Mapping[str, object]] = []
         self._written_at = 0.0
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> list[dict[str, Any] | None]:
         """See Lines."""
         if not self._fs.exists(self._folder):
             return []
-        return [line for path in sorted(self._fs.find(self._folder)) for line in parse_lines(self._fs.cat_file(path))]
+        return [
+            line
+            for path in sorted(self._fs.find(self._folder))
+            for line in parse_lines(self._fs.cat_file(path), name=path)
+        ]
 
     def add(self, lines: Iterable[Mapping[str, object]]) -> None:
         """See Lines."""

@@ -52,7 +52,7 @@ class Cache:
             psnr = math.inf if kept["psnr"] is None else float(kept["psnr"])
             detail = base64.b64decode(kept["detail"], validate=True)
             return Entry(score=Score(psnr=psnr, ssim=float(kept["ssim"])), detail=detail)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def put(self, key: str, entry: Entry) -> None:

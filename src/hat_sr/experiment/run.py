@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.experiment.config import Arm, Experiment
 from hat_sr.experiment.tasks import check_tasks, train_tasks
 from hat_sr.files import replacing
+from hat_sr.inference.lines import read_lines
 from hat_sr.inference.pad import padded
 from hat_sr.model.cost import multiply_adds
 from hat_sr.model.official import unwrap
@@ -164,16 +166,32 @@ def score(recipe: Recipe, place: Path, benchmarks: Path, sets: tuple[str, ...]) 
     for name in sets:
         (dataset,) = find_datasets(benchmarks / name, recipe.upscale)
         scores[name] = mean_score([result.score for result in benchmark(upscale, dataset)])
-    log = [json.loads(line) for line in (place / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rate, curve = read_log(place / "log.jsonl")
     return Result(
         psnr={name: found.psnr for name, found in scores.items()},
         ssim={name: found.ssim for name, found in scores.items()},
         num_parameters=sum(weight.numel() for weight in network.parameters()),
         multiply_adds=count_multiply_adds(recipe),
         steps=recipe.optim.total_steps,
-        seconds=recipe.optim.total_steps / median(line["steps_per_second"] for line in log if "loss" in line),
-        curve=tuple((line["step"], line["psnr"]) for line in log if "psnr" in line),
+        seconds=recipe.optim.total_steps / rate,
+        curve=curve,
     )
+
+
+def read_log(path: Path) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """The median of a training's steps a second, and steps and PSNR of each validation.
+
+    Damaged lines are left out. NaN if none says how fast it was.
+    """
+    rates, curve = [], []
+    for line in read_lines(path):
+        match line:
+            case {"loss": _, "steps_per_second": int() | float() as rate}:
+                rates.append(float(rate))
+        match line:
+            case {"step": int(step), "psnr": int() | float() as psnr}:
+                curve.append((step, float(psnr)))
+    return (median(rates) if rates else math.nan), tuple(curve)
 
 
 def count_multiply_adds(recipe: Recipe) -> int:

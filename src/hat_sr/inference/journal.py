@@ -5,16 +5,21 @@ added for each part that is finished, once its data is safely on the disk.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from hat_sr.errors import OutputError
 from hat_sr.files import PART_PREFIX, locked
+from hat_sr.image.spool import Facts
+from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.lines import add_lines, drop_half_line, read_lines
+from hat_sr.inference.upscaler import Plan
 
 _JOURNAL, _LOCK = "journal.jsonl", "lock"
 
@@ -26,9 +31,52 @@ def unfinished_folder(output: Path) -> Path:
     return output.with_name(f"{PART_PREFIX}{short}.unfinished")
 
 
-def read_journal(folder: Path) -> list[dict[str, Any]]:
-    """The lines of the journal in `folder`; none if there is none. A line that was cut short is left out."""
+def read_journal(folder: Path) -> list[dict[str, Any] | None]:
+    """The lines of the journal in `folder`, as `read_lines` gives them; none if there is none."""
     return read_lines(folder / _JOURNAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What a journal says of an unfinished job."""
+
+    job: Mapping[str, str]
+    """What must be the same for it to go on, under names for people."""
+    facts: Facts
+    plan: Plan
+    num_finished: int = 0
+    """Strips that are safe."""
+    precision: Precision = "fp32"
+    """In which the last of them was computed."""
+
+    def line(self) -> dict[str, object]:
+        """The first line of the journal."""
+        parts = {"job": self.job, "facts": asdict(self.facts), "plan": asdict(self.plan)}
+        return {**parts, "digest": _digest(*parts.values())}
+
+
+def read_begun(lines: list[dict[str, Any] | None]) -> Begun | None:
+    """What the lines of a journal say; None if there are none, or the first one is not as it was written.
+
+    A strip is written down when all before it are safe, so that the last line that is whole counts.
+    """
+    match lines[:1]:
+        case [{"job": job, "facts": facts, "plan": plan, "digest": digest}] if digest == _digest(job, facts, plan):
+            try:
+                begun = Begun(job=job, facts=Facts(**facts), plan=Plan(**plan))
+            except TypeError:  # of another version, which wrote down other things
+                return None
+        case _:
+            return None
+    for line in lines[1:]:
+        match line:
+            case {"strip": int(number), "precision": str(precision)} if precision in PRECISION_NAMES.values():
+                begun = replace(begun, num_finished=number, precision=cast(Precision, precision))
+    return begun
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def discard(output: Path) -> bool:

@@ -10,10 +10,14 @@ planned, goes on with one for each that was made or failed, and ends with one th
     {"failed": "b.jpg", "stamp": "99 bytes, 17642 ns", "reason": "b.jpg: damaged or cut short: ...", "again": false}
     {"end": {"done": 1, "failed": 1}}
 
+A damaged line, and one that fits no other, is named and left out. What was planned right behind it counts as planned by
+unknown settings, until the next run: the line may have been the beginning of one.
+
 Results appear whole. So if a run was killed between a result and its line, the next one sees it: where a result was
 planned and something else is in its place than before, it was made.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +28,8 @@ from hat_sr import __version__
 from hat_sr.errors import HatError, OutputError
 from hat_sr.files import PART_PREFIX, locked
 from hat_sr.inference.lines import add_lines, drop_half_line, read_lines
+
+logger = logging.getLogger(__name__)
 
 NAME = f"{PART_PREFIX}manifest.jsonl"
 
@@ -62,8 +68,11 @@ class Outcome:
 class Lines(Protocol):
     """Where the lines are kept."""
 
-    def read(self) -> list[dict[str, Any]]:
-        """All there are."""
+    name: str
+    """For messages."""
+
+    def read(self) -> list[dict[str, Any] | None]:
+        """All there are; None in the place of one that is damaged, which is named in the log."""
 
     def add(self, lines: Iterable[Mapping[str, object]]) -> None:
         """Add to them, for this process alone from then on; they are safe when it returns, or at `close`.
@@ -80,11 +89,12 @@ class FileLines:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        self.name = str(self.path)
         self._lock_path = self.path.with_suffix(".lock")
         self._lock: IO[bytes] | None = None
         self._num_bytes = 0
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> list[dict[str, Any] | None]:
         """See Lines."""
         self._num_bytes = self._size()
         return read_lines(self.path)
@@ -117,7 +127,8 @@ class _Entry:
 
     num_ended: int
     """How many runs had come to their end before it was planned."""
-    settings: dict[str, str]
+    settings: dict[str, str] | None
+    """Of the run that planned it; None if they are not known."""
     input: str
     stamp: str | None
     before: str | None
@@ -133,19 +144,15 @@ class Manifest:
         self._entries: dict[str, _Entry] = {}
         self._num_ended, self._num_done, self._num_failed = 0, 0, 0
         self._begun = False
-        of_run: dict[str, str] = {}
+        self._of_run: dict[str, str] | None = None
+        odd = []
         for line in lines.read():
-            match line:
-                case {"run": {"settings": of_run}}:
-                    pass
-                case {"plan": name, **rest}:
-                    self._entries[name] = _Entry(num_ended=self._num_ended, settings=of_run, **rest)
-                case {"done": name, "stamp": stamp}:
-                    self._note(Outcome(result=name, stamp=stamp))
-                case {"failed": name, **rest}:
-                    self._note(Outcome(result=name, **rest))
-                case {"end": _}:
-                    self._num_ended += 1
+            if line is None or not self._take(line):
+                self._of_run, self._num_ended = None, self._num_ended + 1
+                odd += [line] if line is not None else []
+        if odd:
+            more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+            logger.warning("%s: left out, as it fits no other line: %.80r%s", lines.name, odd[0], more)
 
     def __enter__(self) -> "Manifest":
         return self
@@ -215,6 +222,32 @@ class Manifest:
         """Write down that nothing is left of what was planned."""
         if self._begun:
             self._lines.add([{"end": {"done": self._num_done, "failed": self._num_failed}}])
+
+    def _take(self, line: dict[str, Any]) -> bool:
+        """Take a line for what it says; whether it says anything."""
+        match line:
+            case {"run": {"settings": dict(settings)}}:
+                self._of_run = settings
+            case {
+                "plan": str(name),
+                "input": str(source),
+                "stamp": str() | None as mark,
+                "before": str() | None as old,
+            }:
+                self._entries[name] = _Entry(
+                    num_ended=self._num_ended, settings=self._of_run, input=source, stamp=mark, before=old
+                )
+            case {"done": str(name), "stamp": str() | None as mark} if name in self._entries:
+                self._note(Outcome(result=name, stamp=mark))
+            case {"failed": str(name), "stamp": str() | None as mark, "reason": str(why), "again": bool(again)} if (
+                name in self._entries
+            ):
+                self._note(Outcome(result=name, stamp=mark, reason=why, again=again))
+            case {"end": _}:
+                self._num_ended += 1
+            case _:
+                return False
+        return True
 
     def _note(self, outcome: Outcome) -> None:
         entry = self._entries[outcome.result]

@@ -12,10 +12,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +25,7 @@ from hat_sr.image.decode import Header, opened, read_header
 from hat_sr.image.io import check_output, write_rows
 from hat_sr.image.spool import Facts, Spool, copy_pixels
 from hat_sr.inference.device import PRECISION_NAMES, find_dtype
-from hat_sr.inference.journal import Journal, read_journal, unfinished_folder
+from hat_sr.inference.journal import Begun, Journal, read_begun, read_journal, unfinished_folder
 from hat_sr.inference.memory import is_out_of_memory
 from hat_sr.inference.picture import warn_of_negative
 from hat_sr.inference.strips import Strips
@@ -43,8 +41,8 @@ _SOURCE, _RESULT = "source.raw", "result.raw"
 
 def is_unfinished(source: Path, output: Path, upscaler: Upscaler) -> bool:
     """Whether just this was begun by `upscale_file`, and stopped."""
-    lines = read_journal(unfinished_folder(output))
-    return bool(lines) and not _differences(lines[0], _identity(source, upscaler))
+    begun = read_begun(read_journal(unfinished_folder(output)))
+    return begun is not None and not _differences(begun.job, _identity(source, upscaler))
 
 
 def upscale_file(
@@ -72,8 +70,8 @@ def upscale_file(
             try:
                 _Job(source, output, upscaler, journal, header, say).run(quality, keep_dpi, progress)
             except BaseException:
-                if num_finished := len(read_journal(journal.folder)[1:]):
-                    say(f"{source}: {num_finished} finished strips are kept: the same command goes on from there")
+                if (begun := read_begun(read_journal(journal.folder))) is not None and begun.num_finished:
+                    say(f"{source}: {begun.num_finished} finished strips are kept: the same command goes on from there")
                 else:
                     journal.remove()
                 raise
@@ -94,24 +92,24 @@ class _Job:
 
     def run(self, quality: int | None, keep_dpi: bool, progress: Progress) -> None:
         """Do what is still to be done."""
-        first, *finished = self._begun() or [self._begin()]
-        facts, plan = Facts(**first["facts"]), Plan(**first["plan"])
+        begun = self._begun() or self._begin()
+        facts, plan, num_finished = begun.facts, begun.plan, begun.num_finished
         tiling = self._tiling(plan)
         num_strips, num_columns = len(tiling.rows), len(tiling.columns)
         above = None
-        if finished:
-            _check_room(self.journal.folder, self._needed(tiling.finished(len(finished) - 1)[1]), self.output)
-            self.say(f"{self.source}: going on after strip {len(finished)} of {num_strips}")
-            above = torch.from_numpy(np.load(self._above(len(finished))))
-            if finished[-1]["precision"] != PRECISION_NAMES[self.upscaler.dtype]:
-                self.upscaler.compute_in(find_dtype(finished[-1]["precision"], self.upscaler.device))
+        if num_finished:
+            _check_room(self.journal.folder, self._needed(tiling.finished(num_finished - 1)[1]), self.output)
+            self.say(f"{self.source}: going on after strip {num_finished} of {num_strips}")
+            above = torch.from_numpy(np.load(self._above(num_finished)))
+            if begun.precision != PRECISION_NAMES[self.upscaler.dtype]:
+                self.upscaler.compute_in(find_dtype(begun.precision, self.upscaler.device))
         with opened(self.source) as file:
             like = file.picture(np.zeros((1, 1, facts.channels), facts.dtype))
 
         def report(number: int, num_done: int) -> None:
             progress(number * num_columns + num_done, num_strips * num_columns)
 
-        report(len(finished), 0)
+        report(num_finished, 0)
         with self._spool(_SOURCE, 1, facts) as source, self._spool(_RESULT, self.scale, facts) as result:
             strips = Strips(
                 source,
@@ -122,7 +120,7 @@ class _Job:
                 upscale=_explained(self.upscaler.for_tiles(plan), plan),
                 in_chans=self.upscaler.in_chans,
             )
-            for number in range(len(finished), num_strips):
+            for number in range(num_finished, num_strips):
                 needed = self._needed(tiling.finished(number)[0])
                 with _told_of_full_disk(self.journal.folder, needed, self.output):
                     above = strips.run(number, above, partial(report, number))
@@ -131,34 +129,34 @@ class _Job:
                     self.journal.add({"strip": number + 1, "precision": PRECISION_NAMES[self.upscaler.dtype]})
             write_rows(self.output, strips.parts(), height=result.height, quality=quality, keep_dpi=keep_dpi)
 
-    def _begun(self) -> list[dict[str, Any]]:
-        """The lines of the journal, if they are of this job; none, and said why, if not."""
+    def _begun(self) -> Begun | None:
+        """What was begun of this job, if it can go on; None, and said why, if not."""
         lines = read_journal(self.journal.folder)
-        if lines and (changed := _differences(lines[0], _identity(self.source, self.upscaler))):
+        begun = read_begun(lines)
+        if begun is not None and (changed := _differences(begun.job, _identity(self.source, self.upscaler))):
             self.say(f"{self.source}: starting anew: what was begun had another {' and another '.join(changed)}")
-            return []
-        if lines and not self._is_whole(*lines):
+            return None
+        if lines and (begun is None or not self._is_whole(begun)):
             self.say(f"{self.source}: starting anew: what was begun is damaged")
-            return []
-        return lines
+            return None
+        return begun
 
-    def _is_whole(self, first: dict[str, Any], *finished: dict[str, Any]) -> bool:
-        """Whether the files are there, and as long as the journal's lines say."""
-        facts, tiling = Facts(**first["facts"]), self._tiling(Plan(**first["plan"]))
+    def _is_whole(self, begun: Begun) -> bool:
+        """Whether there can be as many strips, and the files are there and as long as they are then."""
+        facts, tiling, number = begun.facts, self._tiling(begun.plan), begun.num_finished
+        if not 0 <= number <= len(tiling.rows):
+            return False
         row_bytes = self.width * facts.channels * np.dtype(facts.dtype).itemsize
         lengths = {self.journal.folder / _SOURCE: self.height * row_bytes}
-        if finished:
-            num_rows = tiling.finished(len(finished) - 1)[1]
-            lengths |= {
-                self.journal.folder / _RESULT: num_rows * self.scale**2 * row_bytes,
-                self._above(len(finished)): 1,
-            }
+        if number:
+            num_rows = tiling.finished(number - 1)[1]
+            lengths |= {self.journal.folder / _RESULT: num_rows * self.scale**2 * row_bytes, self._above(number): 1}
         return all(path.is_file() and path.stat().st_size >= length for path, length in lengths.items())
 
     def _tiling(self, plan: Plan) -> Tiling:
         return self.upscaler.plan_tiling(self.height, self.width, plan)
 
-    def _begin(self) -> dict[str, Any]:
+    def _begin(self) -> Begun:
         """Copy the input, and write the first line of the journal."""
         self.journal.clear()
         identity, plan = _identity(self.source, self.upscaler), self.upscaler.plan_stream(self.height, self.width)
@@ -174,9 +172,9 @@ class _Job:
             raise ImageError(f"{self.source}: it was changed while it was read: start again")
         if facts.num_negative:
             warn_of_negative(facts.num_negative, self.source)
-        line: dict[str, Any] = {"job": identity, "facts": asdict(facts), "plan": asdict(plan)}
-        self.journal.add(line)
-        return line
+        begun = Begun(job=identity, facts=facts, plan=plan)
+        self.journal.add(begun.line())
+        return begun
 
     def _needed(self, num_rows: int) -> int:
         """Bytes on the disk for what comes after so many finished rows of the input: raw, and then as a file."""
@@ -207,9 +205,9 @@ def _identity(source: Path, upscaler: Upscaler) -> dict[str, str]:
     }
 
 
-def _differences(line: Mapping[str, Any], identity: Mapping[str, str]) -> list[str]:
-    """What is not as it was when the line was written, which a journal begins with."""
-    return [name for name, value in identity.items() if line["job"].get(name) != value]
+def _differences(job: Mapping[str, str], identity: Mapping[str, str]) -> list[str]:
+    """What is not as it was when the job was begun."""
+    return [name for name, value in identity.items() if job.get(name) != value]
 
 
 def _save(path: Path, values: Tensor) -> None:
