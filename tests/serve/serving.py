@@ -14,7 +14,7 @@ from hat_sr import save_model
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.serve.application import application
+from hat_sr.serve.api import application
 from hat_sr.serve.sandbox import Sandbox
 from hat_sr.serve.service import Service
 from hat_sr.serve.settings import Settings
@@ -40,15 +40,23 @@ def save_tiny(folder):
 
 
 def settings(folder, **changes):
-    return Settings(**{"folder": folder / "queue", "models": (save_tiny(folder),), "precision": "fp32", **changes})
+    return Settings(
+        **{
+            "folder": folder / "queue",
+            "models": (save_tiny(folder),),
+            "precision": "fp32",
+            "allowed_hosts": ("testserver",),
+            **changes,
+        }
+    )
 
 
 @contextmanager
-def serving(folder, *, page=False, root_path="", **changes):
+def serving(folder, *, root_path="", **changes):
     """The service, and a client of its application; root_path as behind a proxy that takes it away."""
     with Service(settings(folder, **changes)) as service:
         address = f"http://testserver{root_path}"  # as uvicorn does, the client puts it before the path
-        app = application(service, page=page)
+        app = application(service)
         with TestClient(app, base_url=address, root_path=root_path) as client:
             yield service, client
 

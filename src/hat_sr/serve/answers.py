@@ -8,10 +8,10 @@ from functools import partial
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from hat_sr.serve import full_disk
-from hat_sr.serve.settings import RefusedError
+from hat_sr.serve.settings import RefusedError, full_disk, is_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ def answer_errors(app: FastAPI, *, fields: Iterable[str]) -> None:
     app.exception_handler(RefusedError)(_refused)
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(RequestValidationError)(partial(_invalid, fields))
+    app.exception_handler(ClientDisconnect)(_gone)
     app.exception_handler(OSError)(_system_error)
     app.exception_handler(sqlite3.Error)(_system_error)
     app.exception_handler(Exception)(_unexpected)
@@ -41,8 +42,6 @@ def _refused(request: Request, error: RefusedError) -> JSONResponse:
 
 
 def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-    if full_disk.caused(error):  # while the request was read, which FastAPI takes for the client's fault
-        return _full(request, error)
     return error_answer(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
@@ -60,13 +59,13 @@ def _invalid(fields: Iterable[str], request: Request, error: RequestValidationEr
     return error_answer(422, "; ".join(parts))
 
 
+def _gone(request: Request, error: Exception) -> JSONResponse:
+    return error_answer(400, "the connection ended before the request was there")  # which nobody reads
+
+
 def _system_error(request: Request, error: Exception) -> JSONResponse:
     logger.error("a request failed", exc_info=error)
-    return _full(request, error) if full_disk.caused(error) else _unexpected(request, error)
-
-
-def _full(request: Request, error: Exception) -> JSONResponse:
-    return error_answer(full_disk.STATUS, full_disk.SENTENCE)
+    return _refused(request, full_disk()) if is_full_disk(error) else _unexpected(request, error)
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -1,43 +1,35 @@
-"""The HTTP API. Every error is `{"error": sentence}` with its status, and holds no path."""
+"""The HTTP API, and the page's files. Every error is `{"error": sentence}` with its status, and holds no path."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from functools import partial
+from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Form, Request, UploadFile
-from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp
 
 from hat_sr import __version__
 from hat_sr.inference.sizing import scaled_size
 from hat_sr.serve.answers import SHOWN_NAME, SHOWN_NAMES, answer_errors
+from hat_sr.serve.form import DESCRIPTION, Form, Uploads
+from hat_sr.serve.guard import Guard
 from hat_sr.serve.kinds import MEDIA_TYPES
+from hat_sr.serve.page import add_page, get, root_of
 from hat_sr.serve.service import Service
 from hat_sr.serve.settings import RefusedError
 from hat_sr.serve.store import Job, State
 
 _SECONDS_BETWEEN_LOOKS = 0.03
 _SECONDS_BETWEEN_EVENTS = 0.3
-
-
-class Wanted(BaseModel):
-    """The fields of a form: a picture, and what is to be made of it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    file: UploadFile = Field(description="An image file: JPEG, PNG, TIFF, WebP, BMP, EXR or GIF.")
-    scale: float | None = Field(None, description="Factor, from 1 to the network's. Default: the network's.")
-    model: str | None = Field(None, description="A name of /v1/models. Default: its first.")
-    format: str | None = Field(None, description="jpg, png, tif, webp, bmp or exr. Default: the file's.")
-    quality: int | None = Field(None, description="1 to 100, of JPEG (default 95) and WebP (default lossless).")
-
-
-Filled = Annotated[Wanted, Form(media_type="multipart/form-data")]
+_LONGEST_WARNINGS = 4000
 
 
 class Error(BaseModel):
@@ -73,19 +65,25 @@ class Network(BaseModel):
     default: bool
 
 
-def create_app(service: Service) -> FastAPI:
-    """The application, for any ASGI server, without the page; to be guarded by `Guard`."""
+def application(service: Service) -> ASGIApp:
+    """All that a server answers, for any ASGI server."""
     app = FastAPIOffline(
-        redoc_url=None, title="hat-sr", version=__version__, description="Makes images larger and sharper with HAT."
+        redoc_url=None,
+        title="hat-sr",
+        version=__version__,
+        description="Makes images larger and sharper with HAT.",
+        redirect_slashes=False,
     )
-    answer_errors(app, fields=Wanted.model_fields)
+    answer_errors(app, fields=Form.model_fields)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(_refuse_query)], responses=_errors(422))
-    _add_pictures(v1, service)
-    _add_jobs(v1, service)
+    uploads = Uploads(service)
+    _add_pictures(v1, service, uploads)
+    _add_jobs(v1, service, uploads)
     _add_networks(v1, service)
     app.include_router(v1)
     _add_status(app, service)
-    return app
+    add_page(app, page=service.settings.page)
+    return Guard(app, settings=service.settings, metrics=service.metrics)
 
 
 def _refuse_query(request: Request) -> None:
@@ -97,36 +95,30 @@ def _refuse_query(request: Request) -> None:
         )
 
 
-def _refuse_other_bodies(request: Request) -> None:
-    """A picture that is sent as it is, or JSON, would be read as a form of strange fields."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise RefusedError(415, "send a form (multipart/form-data) whose field 'file' is the image")
-
-
-def _add_pictures(v1: APIRouter, service: Service) -> None:
+def _add_pictures(v1: APIRouter, service: Service, uploads: Uploads) -> None:
     @v1.post(
         "/upscale",
         summary="Enlarge a small picture; the answer is the picture",
         response_class=FileResponse,
-        responses=_errors(413, 415, 422, 429, 504),
-        dependencies=[Depends(_refuse_other_bodies)],
+        responses=_errors(408, 413, 415, 422, 429, 503, 504),
+        openapi_extra=DESCRIPTION,
     )
-    async def upscale(request: Request, wanted: Filled) -> FileResponse:
-        job = await run_in_threadpool(_submit, service, wanted, direct=True)
+    async def upscale(request: Request) -> FileResponse:
+        job = await uploads.take(request, direct=True)
         deadline = time.monotonic() + service.settings.direct_seconds
-        while not service.job(job.id).is_finished:
+        while not (job := await run_sync(service.job, job.id)).is_finished:
             if await request.is_disconnected():
-                service.store.cancel(job.id)
+                await run_sync(service.store.cancel, job.id)
             elif time.monotonic() > deadline:
-                service.store.cancel(job.id)
+                await run_sync(service.store.cancel, job.id)
                 limit = f"{service.settings.direct_seconds:g} s"
                 raise RefusedError(504, f"it took longer than {limit}: send the picture to /v1/jobs instead")
             else:
                 await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-        return _file(service, job, BackgroundTask(service.store.remove, job.id))
+        return await run_sync(_file, service, job, BackgroundTask(service.store.remove, job.id))
 
 
-def _add_jobs(v1: APIRouter, service: Service) -> None:
+def _add_jobs(v1: APIRouter, service: Service, uploads: Uploads) -> None:
     missing = _errors(404)
 
     @v1.post(
@@ -134,15 +126,17 @@ def _add_jobs(v1: APIRouter, service: Service) -> None:
         summary="Enlarge a picture of any size; the answer is a job",
         status_code=202,
         response_model=JobView,
-        responses=_errors(413, 415, 422, 429),
-        dependencies=[Depends(_refuse_other_bodies)],
+        responses=_errors(408, 413, 415, 422, 429, 503),
+        openapi_extra=DESCRIPTION,
     )
-    def add(request: Request, response: Response, wanted: Filled) -> JobView:
-        job = _submit(service, wanted)
-        response.headers["Location"] = f"{_root(request)}/v1/jobs/{job.id}"
-        return _view(service, job)
+    async def add(request: Request, response: Response) -> JobView:
+        job = await uploads.take(request)
+        if await request.is_disconnected():  # then nobody knows its id
+            await run_sync(service.store.cancel, job.id)
+        response.headers["Location"] = f"{root_of(request)}/v1/jobs/{job.id}"
+        return await run_sync(_view, service, job)
 
-    @v1.get("/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
+    @get(v1, "/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
     def show(identity: str) -> JobView:
         return _view(service, service.job(identity))
 
@@ -157,14 +151,19 @@ def _add_jobs(v1: APIRouter, service: Service) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is for nginx
         return StreamingResponse(_events(service, identity), media_type="text/event-stream", headers=headers)
 
-    @v1.get(
-        "/jobs/{identity}/result",
-        summary="The picture that a job made",
-        response_class=FileResponse,
-        responses=_errors(404, 409, 410),
-    )
+    made: dict[str, Any] = {"response_class": FileResponse, "responses": _errors(404, 409, 410)}
+
+    @get(v1, "/jobs/{identity}/result", summary="The picture that a job made", **made)
     def result(identity: str) -> FileResponse:
         return _file(service, service.job(identity))
+
+    @get(v1, "/jobs/{identity}/before", summary="The picture that came, in a format that browsers show", **made)
+    async def before(identity: str) -> FileResponse:
+        return FileResponse(await uploads.opened(partial(service.before, identity)))
+
+    @get(v1, "/jobs/{identity}/after", summary="The picture that was made, in a format that browsers show", **made)
+    async def after(identity: str) -> FileResponse:
+        return FileResponse(await uploads.opened(partial(service.after, identity)))
 
     @v1.delete(
         "/jobs/{identity}",
@@ -177,7 +176,7 @@ def _add_jobs(v1: APIRouter, service: Service) -> None:
 
 
 def _add_networks(v1: APIRouter, service: Service) -> None:
-    @v1.get("/models", summary="The networks on offer", response_model=list[Network])
+    @get(v1, "/models", summary="The networks on offer", response_model=list[Network])
     def models() -> list[Network]:
         networks = service.networks
         return [
@@ -187,38 +186,20 @@ def _add_networks(v1: APIRouter, service: Service) -> None:
 
 
 def _add_status(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", summary="Whether the process answers", response_class=PlainTextResponse)
-    def healthy() -> str:
+    plain: dict[str, Any] = {"response_class": PlainTextResponse}
+
+    @get(app, "/healthz", summary="Whether the process answers", **plain)
+    async def healthy() -> str:
         return "ok\n"
 
-    @app.get("/readyz", summary="Whether pictures are worked on", response_class=PlainTextResponse)
-    def ready() -> PlainTextResponse:
+    @get(app, "/readyz", summary="Whether pictures are worked on", **plain)
+    async def ready() -> PlainTextResponse:
         alive = service.worker.is_alive()
         return PlainTextResponse("ok\n" if alive else "the worker has ended\n", 200 if alive else 503)
 
-    @app.get("/metrics", summary="Counters, for Prometheus", response_class=PlainTextResponse)
+    @get(app, "/metrics", summary="Counters, for Prometheus", **plain)
     def metrics() -> PlainTextResponse:
         return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
-
-    @app.get("/", include_in_schema=False)
-    def home(request: Request) -> RedirectResponse:
-        return RedirectResponse(f"{_root(request)}/ui/")
-
-
-def _submit(service: Service, wanted: Wanted, *, direct: bool = False) -> Job:
-    return service.submit(
-        wanted.file.file,
-        scale=wanted.scale,
-        model=wanted.model,
-        format=wanted.format,
-        quality=wanted.quality,
-        direct=direct,
-    )
-
-
-def _root(request: Request) -> str:
-    """The path under which a proxy shows all this."""
-    return str(request.scope.get("root_path", ""))
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -254,15 +235,22 @@ def _file(service: Service, job: Job, background: BackgroundTask | None = None) 
         path,
         media_type=MEDIA_TYPES[job.suffix],
         filename=f"result_x{job.scale:g}{job.suffix}",
-        headers={"X-Model": job.model, "X-Content-Type-Options": "nosniff"},
+        headers={"X-Model": job.model, "X-Warnings": _header(job.warnings.splitlines())},
         background=background,
     )
+
+
+def _header(lines: list[str]) -> str:
+    """A list in JSON, as far as a header has room for it."""
+    while len(text := json.dumps(lines)) > _LONGEST_WARNINGS:
+        lines = lines[:-1]
+    return text
 
 
 async def _events(service: Service, identity: str) -> AsyncIterator[str]:
     while True:
         try:
-            view = _view(service, service.job(identity))
+            view = await run_sync(lambda: _view(service, service.job(identity)))
         except RefusedError as refusal:  # it was forgotten meanwhile
             yield f"event: gone\ndata: {Error(error=str(refusal)).model_dump_json()}\n\n"
             return

@@ -1,8 +1,11 @@
-"""The process that opens image files of strangers: `python -m hat_sr.serve.child SOCKET`, started by `sandbox`.
+"""The process that opens image files of strangers: `python -m hat_sr.serve.child FD`, started by `sandbox`.
 
 It loads the image library once and then makes a copy of itself (fork) for every file, which has limits of its own for
 memory and time, does one task, answers with one line of JSON and ends. A file that makes a decoder crash, or take more
 than it may, ends that copy and nothing else. The answer holds no path.
+
+FD is a socket on which the server sends one end of a pair of sockets for each task. If the server ends, however it
+does, its end is closed, and this process ends, too.
 """
 
 import fcntl
@@ -11,10 +14,8 @@ import logging
 import math
 import os
 import resource
-import shutil
 import signal
 import socket
-import socketserver
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,8 +28,11 @@ import OpenImageIO as oiio  # noqa: N813
 from hat_sr.errors import HatError
 from hat_sr.image.decode import read_header
 from hat_sr.image.io import read_image, write_image
-from hat_sr.serve import full_disk
 from hat_sr.serve.exchange import put_picture, take_picture
+from hat_sr.serve.kinds import check_scans
+from hat_sr.serve.settings import is_full_disk
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_FILE = 8 << 30
 """Bytes that a copy may write into one file."""
@@ -36,6 +40,8 @@ _LARGEST_FILE = 8 << 30
 
 def look(source: Path) -> dict[str, Any]:
     """What the header says: height, width, channels, lossy."""
+    if source.suffix == ".jpg":
+        check_scans(source)
     header = read_header(source)
     return {"height": header.height, "width": header.width, "channels": header.channels, "lossy": header.lossy}
 
@@ -73,23 +79,22 @@ class _Warnings(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-class _Handler(socketserver.StreamRequestHandler):
-    """One request, in a process of its own."""
-
-    def handle(self) -> None:
-        line = self.rfile.readline()
-        if not line:  # somebody looked whether this is there
+def _handle(connection: socket.socket) -> None:
+    """One task, in a process of its own."""
+    with connection.makefile("rb") as lines:
+        line = lines.readline()
+    if not line:  # whoever asked has gone
+        return
+    request = json.loads(line)
+    _limit(seconds=request["seconds"], num_bytes=request["bytes"])
+    _end_with(connection, True)
+    with suppress(BlockingIOError):  # of whoever hung up before that, no signal comes
+        if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
             return
-        request = json.loads(line)
-        _limit(seconds=request["seconds"], num_bytes=request["bytes"])
-        _end_with(self.connection, True)
-        with suppress(BlockingIOError):  # of whoever hung up before that, no signal comes
-            if not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                return
-        answer = json.dumps(_answer(request["task"], request["arguments"])).encode()
-        _end_with(self.connection, False)
-        with suppress(BrokenPipeError):  # the server is gone
-            self.wfile.write(answer)
+    answer = json.dumps(_answer(request["task"], request["arguments"])).encode()
+    _end_with(connection, False)
+    with suppress(BrokenPipeError):  # the server is gone
+        connection.sendall(answer)
 
 
 def _answer(task: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,13 +106,13 @@ def _answer(task: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     try:
         answer = _TASKS[task](**{**arguments, **paths})
     except HatError as error:
-        return {"error": without_paths(str(error), paths), "full": full_disk.caused(error)}
+        return {"error": without_paths(str(error), paths), "full": is_full_disk(error)}
     except MemoryError:
         return {"error": "the file takes more memory than it may: make it smaller, or save it anew"}
     except Exception as error:  # whatever a damaged file leads to
         return {
             "error": f"the file cannot be read or written ({type(error).__name__})",
-            "full": full_disk.caused(error),
+            "full": is_full_disk(error),
         }
     return {**answer, "warnings": [without_paths(text, paths) for text in warnings.messages]}
 
@@ -151,32 +156,34 @@ def _address_space() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    max_children = 8
-    request_queue_size = 128
-    """Of who waits for one: a connection is made at once, so that it can be given up."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address, _Handler)
-        self._parent = os.getppid()
-
-    def service_actions(self) -> None:
-        """Between requests: end when the server that started this one is gone."""
-        super().service_actions()
-        if os.getppid() != self._parent:
-            shutil.rmtree(Path(str(self.server_address)).parent, ignore_errors=True)
-            os._exit(0)
+def _serve(control: socket.socket) -> None:
+    """Make a copy of this process for each task that comes, until the server is gone."""
+    control.sendall(b"\n")  # ready
+    while True:
+        _, handles, _, _ = socket.recv_fds(control, 1, 1)
+        if not handles:
+            return
+        with socket.socket(fileno=handles[0]) as connection:
+            if os.fork() == 0:
+                control.close()
+                try:
+                    _handle(connection)
+                except Exception:  # whatever it is, this copy must not go on as the process it is one of
+                    logger.exception("a task on a file ended")
+                finally:
+                    os._exit(0)
 
 
 def main() -> None:
-    """Serve until the parent ends this."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the parent decides
+    """Serve until the server that started this ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how copies ended, so none is kept to tell
     oiio.attribute("threads", 1)
     oiio.attribute(
         "limits:imagesize_MB", 0
     )  # who asks looks at the header first, and says more clearly what is too large
     oiio.attribute("try_all_readers", 0)  # one decoder for each kind of file, not whichever takes it
-    _Server(sys.argv[1]).serve_forever(poll_interval=0.5)
+    with socket.socket(fileno=int(sys.argv[1])) as control, suppress(ConnectionError):  # the server is gone
+        _serve(control)
 
 
 if __name__ == "__main__":

@@ -3,21 +3,19 @@
 import json
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from hat_sr.errors import ConfigError, HatError
-from hat_sr.serve import full_disk
-from hat_sr.serve.settings import TOKEN_VARIABLE, RefusedError
+from hat_sr.serve.settings import TOKEN_VARIABLE, RefusedError, full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +26,7 @@ _STARTING_SECONDS = 300
 """Some two are usual."""
 _SECONDS_BETWEEN_CHECKS = 0.1
 _PATIENCE = 10
-"""How many times its own limit a copy is waited for: it may have to wait for others first."""
+"""How many times its own limit a copy is waited for: its time begins when it does."""
 _LARGEST_ANSWER = 1 << 20
 
 Check = Callable[[], None]
@@ -48,19 +46,16 @@ class Sandbox:
 
     seconds: how long one task may take. Methods may be called from several threads. They raise BadFileError for a file
     that cannot be read, that crashed its reader or took more memory than it may, RefusedError (504) if it took longer,
-    and (507) if the disk is full.
+    (507) if the disk is full, and (503) if the process does not start.
     Raises ConfigError where processes cannot be copied (Windows).
     """
 
     def __init__(self, *, seconds: float) -> None:
-        if not hasattr(os, "fork") or not hasattr(socket, "AF_UNIX"):
+        if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
             raise ConfigError("a server reads files in copies of a process, which this system cannot make: use Linux")
         self._seconds = seconds
-        self._folder = Path(tempfile.mkdtemp(prefix="hat-sr-"))  # which nobody else may enter
-        self._socket = self._folder / "socket"
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._start_if_gone()
+        self._start()
 
     def __enter__(self) -> Self:
         return self
@@ -71,12 +66,11 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End the process and delete its folder."""
+        """End the process."""
         with self._lock:
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._control.close()
+            self._process.kill()
+            self._process.wait()
 
     def look(self, source: Path) -> dict[str, Any]:
         """height, width, channels and lossy, by the file's header."""
@@ -113,41 +107,53 @@ class Sandbox:
             "seconds": self._seconds,
             "bytes": _BASE_BYTES + _BYTES_PER_PIXEL * num_pixels,
         }
-        self._start_if_gone()
-        since = time.monotonic()
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self._socket))
+        since, answer = time.monotonic(), None
+        with self._connected() as connection, suppress(ConnectionError):  # it ended at once
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = _answered(connection, until=since + _PATIENCE * self._seconds, check=check)
         if answer is not None:
             if "error" in answer:
                 if answer.get("full"):
                     logger.error("the disk is full: %s", answer["error"])
-                    raise RefusedError(full_disk.STATUS, full_disk.SENTENCE)
+                    raise full_disk()
                 raise BadFileError(_text(answer["error"]))
             return answer
         if time.monotonic() - since >= self._seconds:
             raise RefusedError(504, f"the file took longer than {self._seconds:g} s to read or write: make it smaller")
         raise BadFileError("reading or writing the file crashed or took too much memory: save it anew and try again")
 
-    def _start_if_gone(self) -> None:
-        with self._lock:
-            if self._process is not None and self._process.poll() is None:
-                return
-            self._socket.unlink(missing_ok=True)
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            environment.pop(TOKEN_VARIABLE, None)
-            command = [sys.executable, "-m", "hat_sr.serve.child", str(self._socket)]
-            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
-            deadline = time.monotonic() + _STARTING_SECONDS
-            while not self._is_there():
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RefusedError(503, "the process that reads image files does not start: see the server's log")
-                time.sleep(0.02)
+    def _connected(self) -> socket.socket:
+        """A connection to a new copy of the process."""
+        ours, theirs = socket.socketpair()
+        with self._lock, theirs:
+            while True:
+                if self._process.poll() is not None:
+                    self._control.close()
+                    self._start()
+                try:
+                    socket.send_fds(self._control, [b"\n"], [theirs.fileno()])
+                    return ours
+                except ConnectionError:  # it is about to end
+                    self._process.wait()
 
-    def _is_there(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as connection:
-            return connection.connect_ex(str(self._socket)) == 0
+    def _start(self) -> None:
+        self._control, theirs = socket.socketpair()
+        self._control.settimeout(_STARTING_SECONDS)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment.pop(TOKEN_VARIABLE, None)
+        command = [sys.executable, "-m", "hat_sr.serve.child", str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C goes to all processes of a terminal, and it is the server that decides
+            )
+        with suppress(TimeoutError):
+            if self._control.recv(1):
+                return
+        raise RefusedError(503, "the process that reads image files does not start: see the server's log")
 
 
 def _text(said: object) -> str:

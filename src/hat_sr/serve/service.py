@@ -107,18 +107,24 @@ class Service:
         if not self.store.cancel(identity):
             self.store.remove(identity)
 
-    def shown(self, identity: str) -> tuple[Path, Path]:
-        """What came and what was made, as files that browsers show. Raises as `result` and as `Sandbox`."""
+    def before(self, identity: str) -> Path:
+        """What came, as a file that browsers show. Raises as `result` and as `Sandbox`."""
+        self.result(identity)
+        job, shown = self.job(identity), self.store.folder(identity) / "before.png"
+        return self._shown(self.store.source(job), shown, num_pixels=job.height * job.width)
+
+    def after(self, identity: str) -> Path:
+        """What was made, as a file that browsers show. Raises as `result` and as `Sandbox`."""
         result, job = self.result(identity), self.job(identity)
-        height, width = scaled_size(job.height, job.width, job.scale)
-        before, after = (self.store.folder(identity) / name for name in ("before.png", "after.png"))
-        if not before.exists():
-            self.sandbox.convert(self.store.source(job), before, num_pixels=job.height * job.width)
         if job.suffix in _SHOWN:
-            return before, result
-        if not after.exists():
-            self.sandbox.convert(result, after, num_pixels=height * width)
-        return before, after
+            return result
+        height, width = scaled_size(job.height, job.width, job.scale)
+        return self._shown(result, self.store.folder(identity) / "after.png", num_pixels=height * width)
+
+    def _shown(self, source: Path, shown: Path, *, num_pixels: int) -> Path:
+        if not shown.exists():
+            self.sandbox.convert(source, shown, num_pixels=num_pixels)
+        return shown
 
     def _planned(
         self,

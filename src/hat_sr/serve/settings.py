@@ -1,9 +1,15 @@
 """What a server allows, and the error for what it does not."""
 
+import errno
+import sqlite3
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
-from hat_sr.errors import ConfigError, HatError
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from hat_sr.errors import ConfigError, HatError, NoRoomError
 from hat_sr.inference.device import Precision
 from hat_sr.model.zoo import AUTO
 
@@ -13,55 +19,73 @@ TOKEN_VARIABLE = "HAT_SR_TOKEN"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A server's. Raises ConfigError for a limit that is not above 0, and for an empty token or no model."""
+    """A server's. Raises ConfigError for a limit that is not above 0, for no model, and for a token that is empty or
+    has space around it."""
 
-    folder: Path
-    """Where the queue and the pictures lie; no other server may use it at the same time."""
-    models: tuple[str, ...] = (AUTO,)
-    """HATs on offer, by name, file or hf:// name, the first where none is asked for; AUTO stands for those in the
-    package, of which each picture gets the one that suits it."""
+    host: str = "127.0.0.1"
+    """The address to listen at; 0.0.0.0 is every one that the machine has: give a token then."""
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000
+    """The port to listen at; 0 is any that is free."""
+    allowed_hosts: Annotated[tuple[str, ...], Parameter(name="--allowed-host", negative="")] = ()
+    """A name under which browsers may ask for this server, such as that of a proxy; may be given again. localhost and
+    the address listened at are allowed always, and with 0.0.0.0 every address in numbers."""
+    models: Annotated[tuple[str, ...], Parameter(name=("--model", "-m"), negative="")] = (AUTO,)
+    """A HAT to offer, by its name, file or hf:// name; may be given again, and the first is the default. auto is those
+    in the package, of which each image gets the one that suits it."""
+    folder: Path = Path("hat-sr-serve")
+    """Where the queue and the images lie; for one server at a time."""
     token: str | None = None
-    """What every request has to know; None lets everybody in."""
+    """What every request must know. Better given in the environment variable HAT_SR_TOKEN, where other users of the
+    machine do not see it."""
     max_bytes: int = 64 << 20
-    """Of a request."""
+    """Size of a request, such as 64MiB."""
     max_pixels: int = 16_000_000
-    """Of a picture that comes, by its header."""
+    """Pixels of an image that comes, by its header."""
     max_result_pixels: int = 64_000_000
-    """Of what the network makes of it: about 60 bytes of memory for each."""
+    """Pixels of what the network makes of it; some 60 bytes of memory for each."""
     direct_pixels: int = 512 * 512
-    """Of a picture that is answered in the same request."""
+    """Pixels of an image that POST /v1/upscale answers."""
     max_queue: int = 50
-    """Pictures that wait or are worked on."""
+    """Images that wait or are worked on."""
+    max_connections: int = 250
+    """Connections at a time."""
+    max_uploads: int = 30
+    """Images that are being sent and checked at a time."""
     max_seconds: float = 1800
-    """From when a picture's turn comes until its result is there."""
+    """Time for one image once it is its turn."""
     direct_seconds: float = 120
-    """From a request until its answer, waiting included, where the result is the answer."""
+    """Time for an answer of POST /v1/upscale, waiting included."""
     file_seconds: float = 20
-    """To read or write one image file."""
+    """Time to read or write one image file."""
+    idle_seconds: float = 20
+    """Time in which a request's headers must come, and in which a client must read on; a body has that long, and a
+    second more for each 10 kB that have come."""
     keep_seconds: float = 3600
-    """How long what is finished stays there."""
+    """How long results are kept."""
     keep_bytes: int = 16 << 30
-    """Of files of what is finished, above which the oldest ones are deleted before their time."""
-    precision: Precision = "auto"
-    device: str = "auto"
+    """Size of kept results and their images; beyond it the oldest ones go before their time."""
     memory: int | None = None
-    """These three are `Upscaler`'s."""
+    """How much to plan with, as for hat-sr upscale."""
+    precision: Precision = "auto"
+    """auto, fp32, bf16 or fp16, as for hat-sr upscale."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps, xpu."""
+    root_path: str = ""
+    """The path under which a reverse proxy shows all this, such as /hat."""
+    page: bool = True
+    """Whether there is a page beside the API."""
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self) if field.name.startswith(("max_", "direct_"))):
-            self._check(name)
-        self._check("file_seconds")
-        self._check("keep_seconds")
-        self._check("keep_bytes")
-        if self.token is not None and not self.token.strip():
-            raise ConfigError("the token is empty: give one of some length, or none at all")
+        for name in (field.name for field in fields(self)):
+            limit = name.startswith(("max_", "direct_", "keep_")) or name.endswith("_seconds")
+            if limit and not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: a number above 0 is accepted")
+        if self.token is not None and (not self.token or self.token != self.token.strip()):
+            raise ConfigError(
+                f"the token is empty or has space around it: give another with --token or {TOKEN_VARIABLE}, or none"
+            )
         if not self.models:
             raise ConfigError("no model: name one at least")
-
-    def _check(self, name: str) -> None:
-        value = getattr(self, name)
-        if not value > 0:
-            raise ConfigError(f"{name} {value}: a number above 0 is accepted")
 
 
 class RefusedError(HatError):
@@ -72,3 +96,22 @@ class RefusedError(HatError):
         self.status = status
         self.retry_after = retry_after
         """Seconds after which asking again makes sense."""
+
+
+def full_disk() -> RefusedError:
+    """The answer to a request for which the disk has no room."""
+    return RefusedError(507, "the server's disk is full: try again later")
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """True if the error, or its cause, is a full disk."""
+    while error is not None:
+        match error:
+            case NoRoomError():
+                return True
+            case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+                return True
+            case sqlite3.Error(sqlite_errorcode=sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR_SHMSIZE):
+                return True
+        error = error.__cause__
+    return False

@@ -2,7 +2,8 @@
 
 A job is there once `add` has returned, and no kill of the process or the machine takes it away. It is `queued`, then
 `running`, then `done`, `failed` or `cancelled`; what was running when the process ended is queued again at the next
-start. Files have names of ours; nothing of what a client says becomes one.
+start, unless that has happened before: a picture that ends the process must not do so for ever. Files have names of
+ours; nothing of what a client says becomes one.
 """
 
 import os
@@ -18,31 +19,16 @@ from typing import IO, Any, Literal
 
 from hat_sr.errors import ConfigError
 from hat_sr.files import locked
+from hat_sr.serve.database import open_database
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 _CANCELLED = "the job was cancelled"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL DEFAULT 'queued',
-    direct INTEGER NOT NULL,
-    model TEXT NOT NULL,
-    scale REAL NOT NULL,
-    height INTEGER NOT NULL,
-    width INTEGER NOT NULL,
-    source_suffix TEXT NOT NULL,
-    suffix TEXT NOT NULL,
-    quality INTEGER,
-    created REAL NOT NULL,
-    started REAL,
-    finished REAL,
-    status INTEGER,
-    error TEXT,
-    warnings TEXT NOT NULL DEFAULT ''
+_MOST_ATTEMPTS = 2
+_GIVEN_UP = (
+    f"the server ended {_MOST_ATTEMPTS} times while it worked on this picture: it may need more memory than there is;"
+    " make it smaller"
 )
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +57,8 @@ class Job:
     """Why it failed, and the status that says so in HTTP."""
     warnings: str = ""
     """Lines of what was lost or converted."""
+    attempts: int = 0
+    """How often work on it began, and was not left in order."""
 
     @property
     def is_finished(self) -> bool:
@@ -84,27 +72,31 @@ _COLUMNS = tuple(Job.__dataclass_fields__)
 class Store:
     """The jobs in `folder`, which is made if need be, for this process alone. For several threads.
 
-    Raises ConfigError if another process has it, OSError if it cannot be written to.
+    If the database is damaged or missing, it and the files of its jobs are put aside, not deleted.
+    Raises ConfigError if another process has it or it is no folder, OSError if it cannot be written to.
     """
 
     def __init__(self, folder: Path) -> None:
         self._files = folder / "files"
-        self._files.mkdir(parents=True, exist_ok=True)
-        lock = locked(folder / "lock")
+        try:
+            self._files.mkdir(parents=True, exist_ok=True)
+            lock = locked(folder / "lock")
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise ConfigError(f"{folder}: not a folder for a queue: give another one with --folder") from error
         if lock is None:
             raise ConfigError(f"{folder}: another server works there: stop it, or give this one another folder")
         self._file_lock: IO[bytes] = lock
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")  # committed is on the disk, even if the machine goes
-        self._database.execute(_SCHEMA)
+        self._database = open_database(folder)
+        self._files.mkdir(exist_ok=True)  # it may have been put aside
         self._restart()
 
     def _restart(self) -> None:
         self._run("DELETE FROM jobs WHERE direct AND state IN ('queued', 'running')")
-        self.requeue()
+        for row in self._run("SELECT id FROM jobs WHERE state = 'running' AND attempts >= ?", _MOST_ATTEMPTS):
+            self._end(row["id"], "failed", of="running", status=500, error=_GIVEN_UP)
+            self.clear(row["id"])
+        self._run("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
         known = {row["id"] for row in self._run("SELECT id FROM jobs")}
         for folder in self._files.iterdir():
             if folder.name not in known:
@@ -168,15 +160,15 @@ class Store:
     def claim(self) -> Job | None:
         """The job whose turn it is, now running; those that a request waits for come first. None if there is none."""
         rows = self._run(
-            "UPDATE jobs SET state = 'running', started = ? WHERE number = (SELECT number FROM jobs"
-            " WHERE state = 'queued' ORDER BY direct DESC, number LIMIT 1) RETURNING *",
+            "UPDATE jobs SET state = 'running', started = ?, attempts = attempts + 1 WHERE number ="
+            " (SELECT number FROM jobs WHERE state = 'queued' ORDER BY direct DESC, number LIMIT 1) RETURNING *",
             time.time(),
         )
         return _job(rows[0]) if rows else None
 
     def requeue(self) -> None:
-        """What was being worked on waits again: for whoever knows that nobody is at it any more."""
-        self._run("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
+        """What was being worked on waits again: for a worker that left it in order, and is at it no more."""
+        self._run("UPDATE jobs SET state = 'queued', started = NULL, attempts = attempts - 1 WHERE state = 'running'")
 
     def finish(self, job: Job, *, warnings: list[str]) -> bool:
         """The result is there: the job is done. False if it was cancelled meanwhile."""

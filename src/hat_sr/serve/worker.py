@@ -13,12 +13,11 @@ from torch import Tensor
 from hat_sr.errors import HatError
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import scaled_size, upscale_to
-from hat_sr.serve import full_disk
 from hat_sr.serve.exchange import put_picture, take_picture
 from hat_sr.serve.metrics import Metrics
 from hat_sr.serve.networks import Networks
 from hat_sr.serve.sandbox import BadFileError, Check, Sandbox
-from hat_sr.serve.settings import RefusedError, Settings
+from hat_sr.serve.settings import RefusedError, Settings, full_disk, is_full_disk
 from hat_sr.serve.store import Job, Store
 
 logger = logging.getLogger(__name__)
@@ -54,6 +53,7 @@ class Worker(threading.Thread):
         self._stopping.set()
         self._news.set()
         self.join()
+        self._store.requeue()
 
     def progress(self, identity: str) -> tuple[float, float | None]:
         """Which part of a running job is done, and in how many seconds the rest will be, if that can be said."""
@@ -108,9 +108,9 @@ class Worker(threading.Thread):
             return error
         if isinstance(error, BadFileError):
             return RefusedError(422, str(error))
-        if full_disk.caused(error):
+        if is_full_disk(error):
             logger.error("job %s failed, the disk is full: %s", job.id, error)
-            return RefusedError(full_disk.STATUS, full_disk.SENTENCE)
+            return full_disk()
         if isinstance(error, HatError):
             logger.error("job %s failed: %s", job.id, error)
             return RefusedError(422, str(error).replace(str(self._store.folder(job.id)), "the file"))

@@ -1,0 +1,101 @@
+"""Connections within limits, which uvicorn does not set: how many there are, and how long one may stand still."""
+
+import asyncio
+import json
+import logging
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from hat_sr.serve.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LIKE_LINES = 60
+_BUSY = json.dumps({"error": "the server has too many connections: try again later"}).encode()
+_TOO_MANY = b"\r\n".join(
+    (
+        b"HTTP/1.1 503 Service Unavailable",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(_BUSY),
+        b"Retry-After: 5",
+        b"Connection: close",
+        b"",
+        _BUSY,
+    )
+)
+
+
+def config_for(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How uvicorn is to serve the application."""
+    return uvicorn.Config(
+        app,
+        http=_limited(settings),
+        ws="none",
+        root_path=settings.root_path,
+        log_level="info",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+def _limited(settings: Settings) -> type[H11Protocol]:
+    class Limited(H11Protocol):
+        """A connection that is closed if it stood still from one look to the next."""
+
+        _look: asyncio.TimerHandle | None = None
+        _seen: object = "nothing"
+        """The request that was there at the last look, unless the client has read some of the answer since."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+            super().connection_made(transport)
+            if len(self.connections) <= settings.max_connections:
+                self._look_later()
+                return
+            logger.warning("a connection was refused: there are %d, as many as may be", settings.max_connections)
+            transport.write(_TOO_MANY)
+            transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            if self._look is not None:
+                self._look.cancel()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._seen = "progress"
+
+        def _look_later(self) -> None:
+            self._look = self.loop.call_later(settings.idle_seconds, self._look_now)
+
+        def _look_now(self) -> None:
+            waits_for_client = self.cycle is None or self.cycle.response_complete or self.flow.write_paused
+            if waits_for_client and self._seen is self.cycle:
+                logger.warning("a connection was closed: its client neither sent a request nor read the answer")
+                self.transport.abort()
+                return
+            self._seen = self.cycle
+            self._look_later()
+
+    return Limited
+
+
+class Seldom(logging.Filter):
+    """Lets through one line of each kind in a minute, and says in the next how many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging. Lines are of one kind if they are the same text before anything is filled in."""
+        since, number = self._kinds.get(record.msg, (0.0, 0))
+        if record.created < since + _SECONDS_BETWEEN_LIKE_LINES:
+            self._kinds[record.msg] = since, number + 1
+            return False
+        self._kinds[record.msg] = record.created, 0
+        if number:
+            record.msg = f"{record.msg} ({number} more like this before)"
+        return True
