@@ -48,3 +48,29 @@ def test_what_cannot_be_listened_at(monkeypatch, capsys, loaded, words, message)
     assert run(monkeypatch, "serve", *words, "--no-page") == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not loaded
+
+
+@pytest.mark.parametrize("where", ["option", "environment"])
+@pytest.mark.parametrize("token", ["", " ", "secret\n"])
+def test_a_token_that_is_empty_is_refused(monkeypatch, capsys, loaded, where, token):
+    words = ("--token", token) if where == "option" else ()
+    if where == "environment":
+        monkeypatch.setenv("HAT_SR_TOKEN", token)
+    assert run(monkeypatch, "serve", "--port", 0, *words) == 2
+    assert "the token is empty or has space around it" in " ".join(capsys.readouterr().err.split())
+    assert not loaded
+
+
+def test_the_token_of_the_option_and_of_the_environment(monkeypatch, loaded):
+    monkeypatch.setenv("HAT_SR_TOKEN", "of the environment")
+    run(monkeypatch, "serve", "--port", 0)
+    run(monkeypatch, "serve", "--port", 0, "--token", "secret", "--max-bytes", "2MiB", "--memory", "1GiB")
+    assert [settings.token for settings in loaded] == ["of the environment", "secret"]
+    assert (loaded[1].max_bytes, loaded[1].keep_bytes, loaded[1].memory) == (2 << 20, 16 << 30, 1 << 30)
+
+
+def test_a_queue_that_is_a_file(monkeypatch, capsys, tmp_path):
+    (tmp_path / "queue").write_text("notes")
+    monkeypatch.setattr("hat_sr.serve.service.Networks", lambda settings: None)
+    assert run(monkeypatch, "serve", "--port", 0, "--folder", tmp_path / "queue") == 2
+    assert "not a folder for a queue: give another one with --folder" in " ".join(capsys.readouterr().err.split())

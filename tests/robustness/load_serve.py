@@ -43,7 +43,7 @@ class Outcome:
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     """How often each kind of request got each status."""
     told_to_wait: int = 0
-    """Answers that the queue is full; the client comes again with the same request."""
+    """Answers that the queue is full, or too much is being sent; the client comes again with the same request."""
     wrong: list[str] = field(default_factory=list)
     """Answers that should have been others, and results of the wrong bytes."""
     lost: int = 0
@@ -100,7 +100,7 @@ def try_it(folder: Path, *, num_requests: int, num_clients: int, seed: int) -> O
                     ask = asks[name]
                     while True:
                         answer = http.post(server.address + ask.path, files={"file": ask.data}, data=ask.fields)
-                        if answer.status_code != 429:
+                        if answer.status_code not in (429, 503):
                             break
                         with lock:
                             outcome.told_to_wait += 1

@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 import struct
+import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813
@@ -13,6 +15,7 @@ import pytest
 
 from cli.running import run
 from hat_sr.image.io import read_image
+from hat_sr.serve.api import _header
 from serve.serving import finished, picture, save_tiny, serving, upload, wait_until
 
 pytestmark = pytest.mark.usefixtures("shared")
@@ -68,8 +71,9 @@ def test_behind_a_proxy_that_shows_it_under_a_path(tmp_path):
     with serving(tmp_path, root_path="/hat") as (_, client):
         answer = client.post("/v1/jobs", files=upload(picture()))
         assert answer.headers["location"] == f"/hat/v1/jobs/{answer.json()['id']}"
-        assert client.get("/", follow_redirects=False).headers["location"] == "/hat/ui/"
-        assert client.get("/ui/theme.css").status_code == 404  # there is no page, but it is counted as one
+        for path in ("/", "/ui"):
+            assert client.get(path, follow_redirects=False).headers["location"] == "/hat/ui/"
+        assert client.get("/ui/theme.css").status_code == 404  # there is none, but it is counted as the page
         counted = client.get("/metrics").text
     assert 'hat_sr_requests_total{path="/v1/jobs",status="202"} 1.0' in counted
     assert 'hat_sr_requests_total{path="/ui",status="404"} 1.0' in counted
@@ -117,6 +121,13 @@ def bomb(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def many_scans(number):
+    """A JPEG that says so often the same."""
+    data = picture(".jpg")
+    start = data.index(b"\xff\xda")
+    return data[:start] + data[start:-2] * number + b"\xff\xd9"
+
+
 SMALL = {"direct_pixels": 10**3, "max_pixels": 10**4, "max_result_pixels": 3 * 10**4, "max_bytes": 10**5}
 
 
@@ -149,6 +160,9 @@ SMALL = {"direct_pixels": 10**3, "max_pixels": 10**4, "max_result_pixels": 3 * 1
             "scales: there is no such field: file, scale, model, format, quality",
         ),
         ("upscale?scale=2", picture(), {}, 422, "scale: addresses below /v1 take no parameters"),
+        ("jobs", picture(), {"scale": ["1.5", "2"]}, 422, "scale: the field comes 2 times"),
+        ("jobs", picture(".jpg"), {"model": "x" * 20_000}, 400, "the form is broken: Part exceeded maximum size"),
+        ("jobs", many_scans(101), {}, 422, "a JPEG of more than 100 scans"),
     ],
 )
 def test_what_is_refused(tmp_path, path, data, fields, status, words):
@@ -181,6 +195,88 @@ def test_a_form_without_a_file(client):
     answer = client.post("/v1/jobs", files={"file": (None, "photo.jpg")})
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("file: a file is wanted, and this is text")
+
+
+def test_two_files(client):
+    files = [("file", ("a.png", picture())), ("file", ("b.png", picture()))]
+    answer = client.post("/v1/jobs", files=files)
+    assert (answer.status_code, answer.json()) == (
+        422,
+        {"error": "file: the field comes 2 times, and is accepted once"},
+    )
+
+
+def test_a_file_whose_name_is_in_another_alphabet(client):
+    part = b"--x\r\nContent-Disposition: form-data; name=file; filename*=UTF-8''%E5%B1%B1.png\r\n\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/upscale", content=part + picture() + b"\r\n--x--\r\n", headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+
+
+def test_what_is_lost_is_said_beside_the_picture(client):
+    answer = client.post("/v1/upscale", files=upload(picture(channels=4)), data={"format": "jpg"})
+    assert json.loads(answer.headers["x-warnings"]) == ["transparency is laid on white"]
+    answer = client.post("/v1/upscale", files=upload(picture()))
+    assert json.loads(answer.headers["x-warnings"]) == []
+
+
+def test_a_header_has_room_for_so_much():
+    lines = ["ä" * 500] * 100
+    assert json.loads(_header(lines)) == lines[:1]
+    assert len(_header(["x" * 500] * 100)) < 4100
+    assert _header(["x" * 10**6]) == "[]"
+
+
+def test_what_can_be_read_can_be_asked_for_without_its_body(client):
+    identity = client.post("/v1/jobs", files=upload(picture())).json()["id"]
+    finished(client, identity)
+    job = f"/v1/jobs/{identity}"
+    pages = ("/ui/", "/ui/page.js", "/ui/page.css", "/favicon.ico", "/healthz", "/readyz", "/metrics", "/v1/models")
+    for path in (*pages, job, f"{job}/result", f"{job}/before", f"{job}/after"):
+        head, whole = client.head(path), client.get(path)
+        assert (head.status_code, whole.status_code) == (200, 200)
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        if path != "/metrics":  # which counts both
+            assert head.headers["content-length"] == whole.headers["content-length"]
+    assert client.head("/v1/jobs/unknown/result").status_code == 404
+    assert client.head("/v1/jobs").status_code == 405
+
+
+def test_a_progressive_photograph_is_taken(client):
+    assert client.post("/v1/jobs", files=upload(many_scans(100))).status_code == 202
+    thumbnail = b"\xff\xe1" + (60_002).to_bytes(2) + b"\xff\xda\0\2" * 15_000  # bytes that are no scans
+    data = picture(".jpg")
+    behind = b"\xff\xda\0\2" * 200  # of a film that a phone put behind the picture
+    assert client.post("/v1/jobs", files=upload(data[:2] + thumbnail + data[2:] + behind)).status_code == 202
+
+
+def test_a_page_and_none(tmp_path):
+    with serving(tmp_path) as (_, client):
+        assert client.get("/").text.startswith("<!doctype html>")
+    with serving(tmp_path, page=False) as (_, client):
+        assert client.get("/ui/").status_code == 404
+        assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+
+
+def test_answers_come_while_files_are_looked_at(tmp_path, monkeypatch, shared):
+    go, at_it = threading.Event(), threading.Semaphore(0)
+
+    def slow(source):
+        at_it.release()
+        assert go.wait(60)
+        return {"height": 9, "width": 12, "channels": 3, "lossy": False}
+
+    with serving(tmp_path, max_uploads=20) as (_, client), ThreadPoolExecutor(60) as people:
+        monkeypatch.setattr(shared, "look", slow)
+        answers = [people.submit(client.post, "/v1/jobs", files=upload(picture())) for _ in range(60)]
+        assert at_it.acquire(timeout=60)
+        refused = [answer.result() for _, answer in zip(range(40), as_completed(answers), strict=False)]
+        assert {answer.status_code for answer in refused} == {503}
+        assert int(refused[0].headers["retry-after"]) > 0
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/models", "/ui/"):
+            assert client.get(path).status_code == 200
+        go.set()
+        assert sorted(answer.result().status_code for answer in answers) == [202] * 20 + [503] * 40
 
 
 def test_names_that_a_client_made_up_are_not_repeated_at_length(client):
@@ -304,6 +400,8 @@ def test_the_description_is_whole_and_needs_no_other_host(client):
         "/v1/jobs/{identity}",
         "/v1/jobs/{identity}/events",
         "/v1/jobs/{identity}/result",
+        "/v1/jobs/{identity}/before",
+        "/v1/jobs/{identity}/after",
         "/v1/models",
         "/healthz",
         "/readyz",

@@ -44,13 +44,68 @@ def test_the_token(tmp_path, root_path, authorization, status):
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
 
 
-@pytest.mark.parametrize("root_path", ["", "/hat"])
-def test_pages_of_other_sites_send_nothing(tmp_path, root_path):
-    with serving(tmp_path, root_path=root_path) as (_, client):
-        for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
-            headers = {"sec-fetch-site": site}
-            assert client.post("/v1/upscale", files=upload(picture()), headers=headers).status_code == status
-        assert client.get("/v1/models", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+@pytest.mark.parametrize(
+    ("host", "name", "status"),
+    [
+        ("127.0.0.1", "localhost:8000", 200),
+        ("127.0.0.1", "LOCALHOST", 200),
+        ("127.0.0.1", "127.0.0.1:8000", 200),
+        ("127.0.0.1", "[::1]:8000", 200),
+        ("127.0.0.1", "upscale.example:8443", 200),  # named by --allowed-host
+        ("127.0.0.1", "rebound.example:8000", 421),
+        ("127.0.0.1", "192.0.2.1:8000", 421),
+        ("127.0.0.1", "localhost.rebound.example", 421),
+        ("127.0.0.1", "", 421),
+        ("127.0.0.1", "[", 421),
+        ("192.0.2.1", "192.0.2.1:8000", 200),
+        ("0.0.0.0", "192.0.2.1:8000", 200),
+        ("0.0.0.0", "[2001:db8::1]:8000", 200),
+        ("0.0.0.0", "rebound.example", 421),
+    ],
+)
+def test_the_name_that_is_asked_for(tmp_path, host, name, status):
+    with serving(tmp_path, host=host, allowed_hosts=("Upscale.example",)) as (_, client):
+        for path in ("/v1/models", "/docs", "/ui/"):
+            assert client.get(path, headers={"host": name}).status_code == status
+        if status == 421:
+            assert client.post("/v1/jobs", files=upload(picture()), headers={"host": name}).status_code == 421
+        assert client.get("/healthz", headers={"host": name}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("testserver:8000", None, 200),
+        ("testserver:8000", "http://testserver:8000", 200),
+        ("testserver:8000", "http://testserver:3000", 200),  # named by --allowed-host, whatever the port
+        ("localhost:8000", "http://localhost:8000", 200),
+        ("localhost:8000", "http://localhost:3000", 403),
+        ("localhost:8000", "http://127.0.0.1:8000", 403),
+        ("localhost:8000", "https://other.example", 403),
+        ("localhost:8000", "null", 403),
+        ("localhost:8000", "", 403),
+        ("127.0.0.1:8000", "https://testserver", 200),  # a proxy that does not hand on the name
+    ],
+)
+def test_pages_of_other_sites_send_nothing(tmp_path, host, origin, status):
+    headers = {"host": host} if origin is None else {"host": host, "origin": origin}
+    with serving(tmp_path) as (_, client):
+        answer = client.post("/v1/jobs", files=upload(b"no picture"), headers=headers)
+        assert answer.status_code == (415 if status == 200 else status)
+        assert client.request("DELETE", "/v1/jobs/1", headers=headers).status_code == (404 if status == 200 else status)
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_what_pages_may_do(tmp_path):
+    with serving(tmp_path) as (_, client):
+        page = client.get("/ui/").headers["content-security-policy"]
+        assert "default-src 'none'" in page
+        assert "frame-ancestors 'none'" in page
+        assert "unsafe" not in page
+        for path in ("/v1/models", "/healthz", "/nowhere"):
+            headers = client.get(path).headers
+            assert "script-src" not in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
 
 
 def test_a_socket_is_not_opened(tmp_path):

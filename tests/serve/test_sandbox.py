@@ -209,21 +209,37 @@ def test_the_template_is_started_anew(tmp_path):
         assert sandbox.look(tmp_path / "a.png")["width"] == 12
 
 
-def test_the_template_ends_with_its_server(tmp_path):
-    code = """
-import os, sys
+DYING = """
+import os, subprocess, sys
 from hat_sr.serve.sandbox import Sandbox
-sandbox = Sandbox(seconds=20)
-print(sandbox._process.pid, sandbox._folder, flush=True)
+started = subprocess.Popen
+def start(*words, **options):
+    process = started(*words, **options)
+    print(process.pid, flush=True)
+    if "at once" in sys.argv:
+        os.kill(os.getpid(), 9)
+    return process
+subprocess.Popen = start
+Sandbox(seconds=20)
 os.kill(os.getpid(), 9)
 """
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
-    pid, folder = done.stdout.split()
-    for _ in range(1000):
-        if not Path(folder).exists() and not Path(f"/proc/{pid}").exists():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it is still there")
+
+
+@pytest.mark.parametrize("when", ["at once", "when it is ready"])
+def test_the_process_ends_with_its_server_and_leaves_nothing(tmp_path, when):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-c", DYING, when]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False, env=environment)
+    assert done.returncode == -signal.SIGKILL
+    until(lambda: not Path(f"/proc/{int(done.stdout)}").exists())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_does_not_start(monkeypatch):
+    monkeypatch.setattr("hat_sr.serve.sandbox.sys.executable", "/bin/false")
+    with pytest.raises(RefusedError, match="does not start") as refused:
+        Sandbox(seconds=20)
+    assert refused.value.status == 503
 
 
 def test_one_decoder_for_each_kind(tmp_path, kept_sandbox):

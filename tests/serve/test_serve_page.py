@@ -79,7 +79,7 @@ def opened(server, browser, **options):
 
 @pytest.fixture
 def page(server, browser):
-    with opened(server, browser) as page:
+    with opened(server, browser, has_touch=True) as page:
         yield page
 
 
@@ -121,6 +121,9 @@ def test_the_line_between_before_and_after(page):
     page.mouse.move(frame["x"] + frame["width"] * 0.25, frame["y"] + frame["height"] / 2)
     page.mouse.up()
     assert page.evaluate(at) == "25%"
+    page.touchscreen.tap(frame["x"] + frame["width"] * 0.75, frame["y"] + frame["height"] / 2)
+    assert page.evaluate(at) == "75%"
+    assert "75 % before" in page.locator("#at").get_attribute("aria-valuetext")
     page.check("#full")
     assert page.locator("#after").bounding_box()["width"] == 60
 
@@ -160,18 +163,76 @@ def test_cancel_frees_the_worker(server, page, monkeypatch):
     choose_again(page)
 
 
-def test_leaving_the_page_cancels(server, browser, monkeypatch):
+@pytest.mark.parametrize("leave", ["close", "go elsewhere"])
+def test_leaving_the_page_cancels(server, browser, monkeypatch, leave):
     with monkeypatch.context() as patched:
         held = Held(patched)
         page = browser.new_page()
         page.goto(f"{server[1]}/ui/")
-        page.wait_for_selector("#start")
         choose(page, picture())
         page.click("#start")
         page.wait_for_selector("#bar[value='25']")
-        page.close()
+        if leave == "close":
+            page.close()
+        else:
+            page.goto("about:blank")
         wait_until(lambda: not server[0].store.unfinished())
         held.go.set()
+        page.close()
+
+
+def test_every_control_has_a_name(page):
+    choose_again(page)
+    page.wait_for_selector("#after")
+    name_of = "one.labels?.length ? one.labels[0].innerText.trim() : one.getAttribute('aria-label') ?? one.alt"
+    names = f"[...document.querySelectorAll('input, select, progress, img')].map(one => [one.id, {name_of}])"
+    found = dict(page.evaluate(names))
+    assert found.pop("file").startswith("Drop, paste or choose an image")
+    assert found.pop("model").startswith("Network")
+    assert found == {
+        "scale": "Scale ×2",
+        "format": found["format"],
+        "bar": "Progress",
+        "before": "The image as it came",
+        "after": "The image enlarged",
+        "at": "Where before ends and after begins",
+        "full": "Full size",
+    }
+    assert found["format"].startswith("Format of the result")
+
+
+def test_a_server_that_is_gone_for_a_while(server, page, monkeypatch):
+    with monkeypatch.context() as patched:
+        held = Held(patched)
+        choose(page, picture())
+        page.click("#start")
+        page.wait_for_selector("#bar[value='25']")
+        page.route("**/v1/jobs/*", lambda route: route.abort())
+        page.wait_for_selector("#message:has-text('trying again')")
+        held.go.set()
+        page.unroute("**/v1/jobs/*")
+        page.wait_for_selector("#download")
+
+
+def test_with_a_token(tmp_path, kept_sandbox, browser):
+    known = {"username": "anybody", "password": "secret"}
+    with (
+        started(tmp_path, kept_sandbox, token="secret") as server,
+        opened(server, browser, http_credentials=known) as page,
+    ):
+        choose_again(page)
+        page.wait_for_selector("#after")
+        with page.expect_download() as download:
+            page.click("#download")
+        assert download.value.suggested_filename == "result_x2.png"
+
+
+def test_what_is_lost_is_said(page):
+    choose(page, picture(channels=4))
+    page.select_option("#format", "jpg")
+    page.click("#start")
+    page.wait_for_selector("#warnings li:has-text('Transparency is laid on white.')")
+    assert page.inner_text("#download") == "Download JPG"
 
 
 def test_a_phone_and_keys_alone(page):
@@ -194,7 +255,7 @@ BY_HAND = """([bytes, kind]) => {
   const event = kind == "paste"
     ? new ClipboardEvent(kind, { clipboardData: data, bubbles: true })
     : new DragEvent(kind, { dataTransfer: data, bubbles: true });
-  document.querySelector("#picture label").dispatchEvent(event);
+  document.querySelector("#picture").dispatchEvent(event);
 }"""
 
 

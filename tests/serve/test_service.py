@@ -59,14 +59,22 @@ def test_what_browsers_do_not_show_is_shown_as_png(tmp_path):
         for kind, name in (("tif", "after.png"), ("jpg", "result.jpg")):
             identity = client.post("/v1/jobs", files=upload(picture()), data={"format": kind}).json()["id"]
             finished(client, identity)
-            before, after = service.shown(identity)
+            before, after = service.before(identity), service.after(identity)
             assert (before.name, after.name) == ("before.png", name)
             assert before.read_bytes()[:4] == after.read_bytes()[:4] or kind == "jpg"
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"max_bytes": 0}, {"direct_seconds": -1}, {"keep_seconds": float("nan")}, {"token": " "}, {"models": ()}],
+    [
+        {"max_bytes": 0},
+        {"direct_seconds": -1},
+        {"keep_seconds": float("nan")},
+        {"token": ""},
+        {"token": "secret\n"},
+        {"idle_seconds": 0},
+        {"models": ()},
+    ],
 )
 def test_settings_that_cannot_be(tmp_path, change):
     with pytest.raises(ConfigError):

@@ -1,5 +1,6 @@
 """The queue on disk: what was taken is there, whatever happens to the process."""
 
+import sqlite3
 import subprocess
 import sys
 import time
@@ -134,3 +135,110 @@ def test_one_process_has_the_folder(tmp_path, store):
     assert "another server works there" in done.stderr
     with pytest.raises(ConfigError, match="another server works there"):
         Store(tmp_path)
+
+
+def test_a_job_that_ends_the_process_is_not_tried_for_ever(tmp_path):
+    for attempt in range(3):
+        store = Store(tmp_path)
+        if attempt == 0:
+            job = add(store)
+        if attempt < 2:
+            assert store.claim().id == job.id
+            assert store.get(job.id).attempts == attempt + 1
+        store.close()  # as a kill does it: nothing is said of the job
+    store = Store(tmp_path)
+    now = store.get(job.id)
+    assert (now.state, now.status) == ("failed", 500)
+    assert "ended 2 times while it worked on this picture" in now.error
+    assert not store.folder(job.id).exists()
+    assert store.claim() is None
+    store.close()
+
+
+def test_a_stop_in_order_is_no_attempt(tmp_path):
+    for _ in range(4):
+        store = Store(tmp_path)
+        if not store.unfinished():
+            job = add(store)
+        assert store.claim().id == job.id
+        store.requeue()
+        assert (store.get(job.id).state, store.get(job.id).attempts) == ("queued", 0)
+        store.close()
+
+
+def test_a_database_made_before_attempts_were_counted(tmp_path, store):
+    ready, waiting = add(store), add(store)
+    done(store)
+    store.close()
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as database:
+        database.execute("ALTER TABLE jobs DROP COLUMN attempts")
+    database.close()
+    store = Store(tmp_path)
+    assert store.get(ready.id).state == "done"
+    assert store.claim().id == waiting.id
+    store.close()
+
+
+def damage(path, how):
+    if how == "gone":
+        path.unlink()
+    elif how == "text":
+        path.write_text("my notes\n")
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+    elif how == "another program's":
+        path.unlink()
+        with sqlite3.connect(path) as database:
+            database.execute("CREATE TABLE jobs (name TEXT)")
+        database.close()
+    else:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["gone", "text", "empty", "folder", "another program's", "half"])
+def test_a_damaged_database_costs_no_files(tmp_path, caplog, how):
+    store = Store(tmp_path)
+    ready, waiting = add(store), add(store)
+    done(store)
+    store.close()
+    damage(tmp_path / "jobs.sqlite", how)
+    for _ in range(2):
+        store = Store(tmp_path)
+        assert store.unfinished() == []
+        assert store.claim() is None
+        add(store)
+        store.close()
+        aside = tmp_path / "aside-1/files"
+        assert (aside / ready.id / "result.png").read_bytes() == b"result"
+        assert (aside / waiting.id / "source.png").read_bytes() == b"source"
+        assert caplog.text.count("damaged or missing: what was there is kept in") == 1
+        store = Store(tmp_path)
+        store.remove(store.unfinished()[0])
+        store.close()
+    assert (tmp_path / "aside-1/jobs.sqlite").exists() == (how != "gone")
+
+
+def test_the_second_time_it_is_put_elsewhere(tmp_path):
+    for number in (1, 2):
+        store = Store(tmp_path)
+        job = add(store)
+        store.close()
+        (tmp_path / "jobs.sqlite").write_text("notes")
+        Store(tmp_path).close()
+        assert (tmp_path / f"aside-{number}/files/{job.id}/source.png").exists()
+
+
+@pytest.mark.parametrize("what", ["", "files", "lock"])
+def test_a_folder_that_is_none(tmp_path, what):
+    if what == "lock":
+        (tmp_path / "queue/lock").mkdir(parents=True)
+    else:
+        (tmp_path / "queue" / what).parent.mkdir(exist_ok=True)
+        (tmp_path / "queue" / what).write_text("a file")
+    with pytest.raises(ConfigError, match="not a folder for a queue"):
+        Store(tmp_path / "queue")

@@ -49,7 +49,7 @@ class Settings:
     """Images that wait or are worked on."""
     max_connections: int = 250
     """Connections at a time."""
-    max_uploads: int = 30
+    max_uploads: int = 50
     """Images that are being sent and checked at a time."""
     max_seconds: float = 1800
     """Time for one image once it is its turn."""
