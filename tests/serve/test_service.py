@@ -42,6 +42,16 @@ def test_a_stop_in_the_middle_loses_nothing(tmp_path, monkeypatch):
             assert client.get(f"/v1/jobs/{identity}/result").content == again.content
 
 
+def test_a_network_that_the_next_server_has_not(tmp_path, monkeypatch):
+    with serving(tmp_path) as (service, client):
+        monkeypatch.setattr(service.store, "claim", lambda: None)  # nobody works
+        identity = client.post("/v1/jobs", files=upload(picture())).json()["id"]
+    with serving(tmp_path, models=("hat-xxs-x2",)) as (_, client):
+        job = finished(client, identity, "failed")
+        assert job["error"] == "the network tiny is not on offer any more: send the picture again"
+        assert client.get(f"/v1/jobs/{identity}/result").status_code == 410
+
+
 def test_alpha_is_the_second_half(tmp_path):
     with Service(settings(tmp_path)) as service:
         parts = []

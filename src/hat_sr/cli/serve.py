@@ -17,8 +17,6 @@ from hat_sr.serve.settings import TOKEN_VARIABLE, Settings
 logger = logging.getLogger(__name__)
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
-_OF_STRANGERS = ("uvicorn.error", *(f"hat_sr.serve.{name}" for name in ("answers", "connections", "guard")))
-"""Who logs what strangers do, as often as they do it."""
 
 
 def _parsed(_: object, tokens: Sequence[Token]) -> int:
@@ -51,17 +49,15 @@ def serve(*, settings: Options = _DEFAULTS) -> int:
     import uvicorn
 
     from hat_sr.serve.api import application
-    from hat_sr.serve.connections import Seldom, config_for
+    from hat_sr.serve.connections import config_for, few_lines
     from hat_sr.serve.service import Service
 
     logging.getLogger("hat_sr").setLevel(logging.INFO)
-    for name in _OF_STRANGERS:
-        logging.getLogger(name).addFilter(Seldom())
     if settings.token is None and TOKEN_VARIABLE in os.environ:
         settings = replace(settings, token=os.environ[TOKEN_VARIABLE])
     if settings.host not in _LOCAL and settings.token is None:
         logger.warning("anybody who reaches %s can use this server: give --token or %s", settings.host, TOKEN_VARIABLE)
-    with _listening(settings.host, settings.port) as listener, Service(settings) as service:
+    with few_lines(), _listening(settings.host, settings.port) as listener, Service(settings) as service:
         config = config_for(application(service), settings)
         where = f"[{settings.host}]" if ":" in settings.host else settings.host
         path = "/ui" if settings.page else "/docs"

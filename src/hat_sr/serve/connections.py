@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -12,6 +14,8 @@ from hat_sr.serve.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_OF_STRANGERS = ("uvicorn.error", *(f"hat_sr.serve.{name}" for name in ("answers", "connections", "guard")))
+"""Who logs what strangers do, as often as they do it."""
 _SECONDS_BETWEEN_LIKE_LINES = 60
 _BUSY = json.dumps({"error": "the server has too many connections: try again later"}).encode()
 _TOO_MANY = b"\r\n".join(
@@ -80,6 +84,19 @@ def _limited(settings: Settings) -> type[H11Protocol]:
             self._look_later()
 
     return Limited
+
+
+@contextmanager
+def few_lines() -> Iterator[None]:
+    """Has the log tell of what strangers do once a minute for each kind, however often they do it."""
+    filters = {logging.getLogger(name): Seldom() for name in _OF_STRANGERS}
+    for teller, seldom in filters.items():
+        teller.addFilter(seldom)
+    try:
+        yield
+    finally:
+        for teller, seldom in filters.items():
+            teller.removeFilter(seldom)
 
 
 class Seldom(logging.Filter):

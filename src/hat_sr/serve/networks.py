@@ -55,7 +55,12 @@ class Networks:
         return name, float(scale)
 
     def upscaler(self, name: str) -> Upscaler:
-        """The network of that name, loaded if another was in memory."""
+        """The network of that name, loaded if another was in memory.
+
+        Raises RefusedError (410) for one that an earlier server had on offer, and this one has not.
+        """
+        if name not in self.sources:
+            raise RefusedError(410, f"the network {name} is not on offer any more: send the picture again")
         if self._upscaler is None or name != self._name:
             self._upscaler = None  # so that there are never two
             model, settings = load_model(self.sources[name]), self._settings

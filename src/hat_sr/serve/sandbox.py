@@ -68,9 +68,7 @@ class Sandbox:
     def close(self) -> None:
         """End the process."""
         with self._lock:
-            self._control.close()
-            self._process.kill()
-            self._process.wait()
+            self._end()
 
     def look(self, source: Path) -> dict[str, Any]:
         """height, width, channels and lossy, by the file's header."""
@@ -128,7 +126,7 @@ class Sandbox:
         with self._lock, theirs:
             while True:
                 if self._process.poll() is not None:
-                    self._control.close()
+                    self._end()
                     self._start()
                 try:
                     socket.send_fds(self._control, [b"\n"], [theirs.fileno()])
@@ -153,7 +151,13 @@ class Sandbox:
         with suppress(TimeoutError):
             if self._control.recv(1):
                 return
+        self._end()
         raise RefusedError(503, "the process that reads image files does not start: see the server's log")
+
+    def _end(self) -> None:
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
 
 
 def _text(said: object) -> str:
