@@ -29,7 +29,6 @@ from hat_sr.errors import HatError
 from hat_sr.image.decode import read_header
 from hat_sr.image.io import read_image, write_image
 from hat_sr.serve.exchange import put_picture, take_picture
-from hat_sr.serve.kinds import check_scans
 from hat_sr.serve.settings import is_full_disk
 
 logger = logging.getLogger(__name__)
@@ -40,8 +39,6 @@ _LARGEST_FILE = 8 << 30
 
 def look(source: Path) -> dict[str, Any]:
     """What the header says: height, width, channels, lossy."""
-    if source.suffix == ".jpg":
-        check_scans(source)
     header = read_header(source)
     return {"height": header.height, "width": header.width, "channels": header.channels, "lossy": header.lossy}
 

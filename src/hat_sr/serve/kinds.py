@@ -1,9 +1,5 @@
 """The kinds of image file that are taken from strangers, told by how they begin: a name says nothing."""
 
-import re
-from pathlib import Path
-
-from hat_sr.errors import ImageError
 from hat_sr.image.formats import WRITABLE_SUFFIXES
 from hat_sr.serve.settings import RefusedError
 
@@ -32,12 +28,6 @@ MEDIA_TYPES = {
 }
 """Of the kinds that are written, by the suffix that results have here."""
 
-_MOST_SCANS = 100
-"""Of a JPEG: each goes over the whole picture, and takes a few bytes of the file. Programs write about ten."""
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
-_MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-
 _ACCEPTED = "JPEG, PNG, TIFF, WebP, BMP, EXR and GIF"
 
 
@@ -65,23 +55,3 @@ def kind_of_result(wanted: str | None, source: str) -> str:
         known = ", ".join(name.removeprefix(".") for name in MEDIA_TYPES)
         raise RefusedError(415, f"format {wanted!r} is not written here: {known} are accepted")
     return suffix
-
-
-def check_scans(source: Path) -> None:
-    """Raise ImageError for a JPEG of so many scans that decoding it would take far longer than its size suggests."""
-    data = source.read_bytes()
-    position, num_scans = 2, 0
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == _END_OF_IMAGE:
-            return
-        if marker == 0xFF or marker in _WITHOUT_LENGTH:
-            position += 1 if marker == 0xFF else 2
-            continue
-        position += 2 + int.from_bytes(data[position + 2 : position + 4])
-        if marker == _START_OF_SCAN:
-            num_scans += 1
-            if num_scans > _MOST_SCANS:
-                raise ImageError(f"{source}: a JPEG of more than {_MOST_SCANS} scans: save it anew and try again")
-            found = _MARKER_IN_SCAN.search(data, position)
-            position = len(data) if found is None else found.start()
