@@ -356,9 +356,10 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", str(tmp_path))
 
+    data = picture()
     with serving(tmp_path) as (_, client):
         monkeypatch.setattr(shutil, "copyfileobj", full)
-        answer = client.post("/v1/jobs", files=upload(picture()))
+        answer = client.post("/v1/jobs", files=upload(data))
     assert (answer.status_code, answer.json()) == (507, {"error": "the server's disk is full: try again later"})
     assert list((tmp_path / "queue/files").iterdir()) == []
 
