@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,7 +56,10 @@ def declares_alpha(path: Path, kind: str, *, page: int = 0) -> bool:
                 return bool(_bmp_masks(file)[3])
             if kind == "targa":
                 return bool(file.read(18)[17] & 0x0F)
-            return kind != "tiff" or _EXTRA_SAMPLES in _tiff_tags(path, page)
+            if kind != "tiff":
+                return True
+            with opened(path) as tags:
+                return tags.page(page).find(_EXTRA_SAMPLES) is not None
         except (struct.error, IndexError, ValueError):  # cut short, which reading its pixels will tell
             return True
 
@@ -88,10 +90,3 @@ def _bmp_masks(file: BinaryIO) -> tuple[int, int, int, int]:
     red, green, blue, alpha = struct.unpack_from("<4I", head, _BMP_MASKS)
     # With the oldest header three masks stand in front of the pixels, and what follows is a pixel already.
     return red, green, blue, alpha if size >= 56 or compression == 6 else 0
-
-
-def _tiff_tags(path: Path, page: int) -> set[int]:
-    """The tags of a page of a TIFF or BigTIFF file."""
-    with opened(path) as tags:
-        directory = next(islice(tags.pages(), page, None), None)
-        return set() if directory is None else {entry.tag for entry in directory.entries}

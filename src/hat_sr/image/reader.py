@@ -16,6 +16,7 @@ from hat_sr.image.description import promised_pages
 from hat_sr.image.formats import check_name
 from hat_sr.image.frames import count_frames, pictures
 from hat_sr.image.metadata import is_linear, is_stored_with_loss, read_metadata
+from hat_sr.image.missing import lacks_pixels
 from hat_sr.image.pixels import Image, Metadata, Pixels, turned, unassociated, without_padding
 from hat_sr.image.signature import compression, is_unsupported, why_not_opened
 
@@ -66,6 +67,8 @@ class ImageFile:
         if self._subimage and not file.seek_subimage(self._subimage, 0):
             raise ImageError(f"{name}: {one_line(file.geterror()) or 'it cannot be read'}")
         self._spec = file.spec()
+        if self._kind == "tiff" and lacks_pixels(path, self._subimage):
+            raise ImageError(f"{name}: damaged or cut short: not all of its pixels are there")
         if self._space.endswith("LAB"):
             raise ImageError(f"{name}: its colours are Lab, which is not read: save it as RGB first")
         self._padding: int | None = None

@@ -9,14 +9,15 @@ import struct
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | mmap.mmap
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, DOUBLE = 1, 2, 3, 4, 5, 7, 12
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, DOUBLE, LONG8 = 1, 2, 3, 4, 5, 7, 12, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_CODES = {SHORT: "H", LONG: "I", RATIONAL: "II", DOUBLE: "d"}
+_CODES = {SHORT: "H", LONG: "I", RATIONAL: "II", DOUBLE: "d", LONG8: "Q"}
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 
 
@@ -75,6 +76,13 @@ class Tags:
         for page in self.pages():
             yield page, *self._below(page)
 
+    def page(self, number: int) -> Directory:
+        """The directory of a page, counted from 0. Raises ValueError if there is none."""
+        page = next(islice(self.pages(), number, None), None)
+        if page is None:
+            raise ValueError(f"it has no page {number + 1}")
+        return page
+
     def pages(self) -> Iterator[Directory]:
         """The directory of each page."""
         seen, start = set(), self.offset(self.pointer_at)
@@ -95,7 +103,7 @@ class Tags:
         return int(self._unpack(_CODES[entry.kind], entry.data_at)[0])
 
     def values(self, entry: Entry) -> tuple[float, ...]:
-        """The values of a SHORT, LONG or DOUBLE, or the first RATIONAL's two."""
+        """The values of a SHORT, LONG, LONG8 or DOUBLE, or the first RATIONAL's two."""
         return self._unpack(
             "II" if entry.kind == RATIONAL else f"{entry.num_values}{_CODES[entry.kind]}", entry.data_at
         )
