@@ -56,6 +56,7 @@ SURFACE = {
         "--jpeg": "optional",
         "--degrade": "optional",
         "--seed": "optional",
+        "--metrics": "optional",
         "--tile": "optional",
         "--memory": "optional",
         "--precision": "optional",
@@ -124,6 +125,14 @@ SURFACE = {
         "--output -o": "required",
         "--samples": "optional",
         "--seed": "optional",
+    },
+    "data label": {
+        "WORDS": "optional",
+        "--recipe": "required",
+        "--output -o": "required",
+        "--teacher": "required",
+        "--samples": "required",
+        "--precision": "optional",
     },
     "serve": {
         "--host": "optional",

@@ -223,3 +223,22 @@ def test_names_between_commas(tmp_path):
     (tmp_path / "a,b.pth").touch()
     file = str(tmp_path / "a,b.pth")
     assert parse_names(["x, y,,x", file]) == ["x", "y", file]
+
+
+def test_perceptual_metrics_are_in_tables_json_and_page(tmp_path, benchmark, networks):
+    write_noise(tmp_path / "Set2/a.png", 200, 196)
+    words = ("--data", tmp_path / "Set2", "--scale", "2", "-m", tmp_path / "a/two.safetensors")
+    words += ("--metrics", "st-lpips,psnr,niqe")
+    code, out, _ = benchmark(*words, "--json", "--html", tmp_path / "page.html")
+    assert code == 0
+    (report,) = json.loads(out)["datasets"]
+    score = report["images"][0]["scores"]["bicubic"]
+    assert set(score) == {"psnr", "ssim", "st_lpips", "niqe"}
+    cell = f"{score['psnr']:.2f} / {score['ssim']:.4f} / {score['st_lpips']:.4f} / {score['niqe']:.2f}"
+    assert cell in (tmp_path / "page.html").read_text()
+    _, out, _ = benchmark(*words)
+    assert cell in out
+    assert "Then ST-LPIPS (AlexNet) and NIQE of whole images, lower for better ones." in out
+    code, _, error = benchmark(*words[:-1], "psnr,lpips")
+    assert code == 2
+    assert "--metrics lpips: psnr, ssim, st-lpips, niqe are known" in error

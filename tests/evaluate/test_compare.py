@@ -121,6 +121,15 @@ def test_what_depends_on_the_memory_is_not_kept(dataset, cache):
     assert counting.calls == 6
 
 
+def test_extras_are_kept_apart(dataset, cache):
+    """A cache without them is not taken for one with them."""
+    counting = Counting()
+    for extras in ((), ("st_lpips",), ("st_lpips",), ()):
+        found = list(compare([entrant(counting)], dataset, cache, extras=extras))
+        assert all((image.scores[BICUBIC].st_lpips is not None) == bool(extras) for image in found)
+    assert counting.calls == 6
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -131,7 +140,7 @@ def test_what_depends_on_the_memory_is_not_kept(dataset, cache):
 )
 def test_a_damaged_entry_is_none(cache, tmp_path, content):
     key = key_of("a", 1, None)
-    entry = Entry(score=Score(psnr=math.inf, ssim=1 / 3), detail=b"\x00\xff")
+    entry = Entry(score=Score(psnr=math.inf, ssim=1 / 3, niqe=2 / 3), detail=b"\x00\xff")
     cache.put(key, entry)
     assert cache.get(key) == entry
     (path,) = (tmp_path / "cache").rglob("*.json")

@@ -13,6 +13,7 @@ from hat_sr.cli.entrants import open_entrants, parse_names, parse_scales
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
+from hat_sr.evaluate.benchmark import Extra
 from hat_sr.evaluate.cache import Cache, default_folder
 from hat_sr.evaluate.compare import Entrant, compare
 from hat_sr.evaluate.dataset import Dataset, Degraded, find_datasets
@@ -35,6 +36,7 @@ def benchmark(
     jpeg: int | None = None,
     degrade: Literal["real", "mild"] | None = None,
     seed: int = 0,
+    metrics: str = "psnr,ssim",
     tile: Literal["auto", "off"] | int = "auto",
     memory: str | None = None,
     precision: Precision = "fp32",
@@ -70,6 +72,9 @@ def benchmark(
         mild (bicubic, slight blur and noise, JPEG). They are made from the ground truth, the same on every machine.
     seed
         Other degradations with another one.
+    metrics
+        psnr and ssim, which are always there, and st-lpips and niqe, which see what people see: lower for better images
+        (ST-LPIPS needs .[metrics]).
     tile
         As in hat-sr upscale.
     memory
@@ -98,6 +103,7 @@ def benchmark(
         raise ConfigError(f"{html} cannot be written because of {path}: name another --html")
     if published and (jpeg is not None or degrade is not None):
         raise ConfigError("--published: figures of papers are for bicubic's images: leave out --jpeg and --degrade")
+    extras = _extras(parse_names([metrics]))
     degraded = None if degrade is None else Degraded(degrade, seed)
     keep = None if cache == "off" else Cache(cache or default_folder())
     scales = parse_scales(scale)
@@ -114,7 +120,7 @@ def benchmark(
         found = [(dataset, f"{len(dataset.pairs)} images, not checked") for dataset in folders]
     else:
         found = find_sets(data, parse_names([sets]), scales, lr=lr, jpeg=jpeg, degraded=degraded)
-    reports = [_report(dataset, check, entrants[dataset.scale], keep) for dataset, check in found]
+    reports = [_report(dataset, check, entrants[dataset.scale], keep, extras) for dataset, check in found]
 
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
@@ -128,11 +134,23 @@ def benchmark(
         _print_tables(reports, published)
 
 
-def _report(dataset: Dataset, check: str, entrants: list[Entrant], cache: Cache | None) -> Report:
+def _extras(names: Sequence[str]) -> tuple[Extra, ...]:
+    """The metrics beside PSNR and SSIM. Raises ConfigError for an unknown one."""
+    known: dict[str, Extra] = {"st-lpips": "st_lpips", "niqe": "niqe"}
+    if unknown := [name for name in names if name not in ("psnr", "ssim", *known)]:
+        raise ConfigError(f"--metrics {', '.join(unknown)}: psnr, ssim, {', '.join(known)} are known")
+    return tuple(known[name] for name in names if name in known)
+
+
+def _report(
+    dataset: Dataset, check: str, entrants: list[Entrant], cache: Cache | None, extras: tuple[Extra, ...]
+) -> Report:
     """Score one set, with a progress bar."""
     with progress_bars(Console(stderr=True)) as progress:
         images = progress.track(
-            compare(entrants, dataset, cache), total=len(dataset.pairs), description=f"{dataset.name} ×{dataset.scale}"
+            compare(entrants, dataset, cache, extras=extras),
+            total=len(dataset.pairs),
+            description=f"{dataset.name} ×{dataset.scale}",
         )
         return Report(
             dataset=dataset,

@@ -1,8 +1,9 @@
 """Score an upscaler on a benchmark folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,17 +11,32 @@ from torch import Tensor
 from hat_sr.errors import InputError
 from hat_sr.evaluate.dataset import Dataset
 from hat_sr.evaluate.metrics import psnr, ssim, to_uint8
+from hat_sr.evaluate.niqe import niqe
 from hat_sr.evaluate.pairs import load_pair
+from hat_sr.evaluate.st_lpips import st_lpips
 from hat_sr.image.resize import imresize
 from hat_sr.inference.upscale import Upscale
+
+Extra = Literal["st_lpips", "niqe"]
+"""A perceptual metric that is computed on request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """PSNR in dB and SSIM, both on Y, as `hat_sr.evaluate.metrics` defines them, with the scale as crop_border."""
+    """PSNR in dB and SSIM, both on Y, as `hat_sr.evaluate.metrics` defines them, with the scale as crop_border.
+
+    ST-LPIPS and NIQE, both lower for better images, are those of whole images; None if they were not asked for.
+    """
 
     psnr: float
     ssim: float
+    st_lpips: float | None = None
+    niqe: float | None = None
+
+    def __str__(self) -> str:
+        """The figures as tables have them."""
+        extras = [f"{value:.{digits}f}" for value, digits in ((self.st_lpips, 4), (self.niqe, 2)) if value is not None]
+        return " / ".join([f"{self.psnr:.2f}", f"{self.ssim:.4f}", *extras])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +78,32 @@ def enlarge(upscale: Upscale, lr: Tensor, hr: Tensor, *, name: str) -> Tensor:
     return sr
 
 
-def score(sr: Tensor, hr: Tensor, scale: int) -> Score:
-    """The score of an enlarged image against its ground truth, both (1, 3, H, W)."""
-    return Score(psnr=psnr(sr, hr, crop_border=scale), ssim=ssim(sr, hr, crop_border=scale))
+def score(sr: Tensor, hr: Tensor, scale: int, extras: Collection[Extra] = ()) -> Score:
+    """The score of an enlarged image against its ground truth, both (1, 3, H, W), with the `extras` asked for.
+
+    Raises as the metrics do.
+    """
+    rounded = to_uint8(sr)
+    return Score(
+        psnr=psnr(sr, hr, crop_border=scale),
+        ssim=ssim(sr, hr, crop_border=scale),
+        st_lpips=st_lpips(rounded, hr) if "st_lpips" in extras else None,
+        niqe=niqe(rounded) if "niqe" in extras else None,
+    )
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
     """The mean of per-image scores, which is what tables give for a set. Raises InputError if there are none."""
     if not scores:
         raise InputError("no scores to take the mean of")
-    return Score(psnr=fmean(score.psnr for score in scores), ssim=fmean(score.ssim for score in scores))
+
+    def mean(values: list[float | None]) -> float | None:
+        given = [value for value in values if value is not None]
+        return fmean(given) if given else None
+
+    return Score(
+        psnr=fmean(score.psnr for score in scores),
+        ssim=fmean(score.ssim for score in scores),
+        st_lpips=mean([score.st_lpips for score in scores]),
+        niqe=mean([score.niqe for score in scores]),
+    )

@@ -10,7 +10,7 @@ import importlib.util
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -50,20 +50,21 @@ class Cache:
         try:
             kept = json.loads(self._path(key).read_text(encoding="utf-8"))
             psnr = math.inf if kept["psnr"] is None else float(kept["psnr"])
+            st_lpips, niqe = (None if kept[name] is None else float(kept[name]) for name in ("st_lpips", "niqe"))
             detail = base64.b64decode(kept["detail"], validate=True)
-            return Entry(score=Score(psnr=psnr, ssim=float(kept["ssim"])), detail=detail)
+            return Entry(score=Score(psnr=psnr, ssim=float(kept["ssim"]), st_lpips=st_lpips, niqe=niqe), detail=detail)
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def put(self, key: str, entry: Entry) -> None:
         """Keep an entry. Raises OSError as writing does."""
         psnr = entry.score.psnr if math.isfinite(entry.score.psnr) else None
-        detail = base64.b64encode(entry.detail).decode()
+        content = asdict(entry.score) | {"psnr": psnr, "detail": base64.b64encode(entry.detail).decode()}
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             # Floats come back from JSON exactly as they were.
-            part.write_text(json.dumps({"psnr": psnr, "ssim": entry.score.ssim, "detail": detail}), encoding="utf-8")
+            part.write_text(json.dumps(content), encoding="utf-8")
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key[2:]}.json"

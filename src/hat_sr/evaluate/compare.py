@@ -1,11 +1,11 @@
 """Several networks on one benchmark, image by image, going on from what was computed before."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from hat_sr.evaluate.benchmark import Score, bicubic, enlarge, score
+from hat_sr.evaluate.benchmark import Extra, Score, bicubic, enlarge, score
 from hat_sr.evaluate.cache import Cache, Entry, code_digest, file_digest, key_of
 from hat_sr.evaluate.dataset import Dataset, Pair
 from hat_sr.evaluate.detail import cut_detail, place_detail
@@ -50,9 +50,12 @@ def bicubic_entrant(scale: int) -> Entrant:
     return Entrant(name=BICUBIC, upscale=bicubic(scale), num_parameters=None, fingerprint=BICUBIC)
 
 
-def compare(entrants: Sequence[Entrant], dataset: Dataset, cache: Cache | None = None) -> Iterator[Compared]:
+def compare(
+    entrants: Sequence[Entrant], dataset: Dataset, cache: Cache | None = None, *, extras: Collection[Extra] = ()
+) -> Iterator[Compared]:
     """Score each image of `dataset` by each entrant and by bicubic, yielding it as soon as all are done.
 
+    extras: metrics beside PSNR and SSIM.
     What is in `cache` is taken from there, and what is not is put there at once, so that a run that was stopped goes
     on; the results are the same. Raises as `benchmark`, and OSError if the cache cannot be written to.
     """
@@ -60,10 +63,11 @@ def compare(entrants: Sequence[Entrant], dataset: Dataset, cache: Cache | None =
     for pair in dataset.pairs:
         # The original is one of them: it has a detail, too, and its score is perfect by definition.
         prints = {ORIGINAL: ORIGINAL} | {entrant.name: entrant.fingerprint for entrant in entrants}
-        keys = {} if cache is None else _keys(pair, dataset, prints)
+        keys = {} if cache is None else _keys(pair, dataset, prints, extras)
         entries = {} if cache is None else {name: entry for name, key in keys.items() if (entry := cache.get(key))}
         if len(entries) < len(prints):
-            for name, entry, keep in _computed([one for one in entrants if one.name not in entries], pair, dataset):
+            missing = [one for one in entrants if one.name not in entries]
+            for name, entry, keep in _computed(missing, pair, dataset, extras):
                 entries[name] = entry
                 if cache is not None and keep:
                     cache.put(keys[name], entry)
@@ -74,14 +78,16 @@ def compare(entrants: Sequence[Entrant], dataset: Dataset, cache: Cache | None =
         )
 
 
-def _computed(entrants: list[Entrant], pair: Pair, dataset: Dataset) -> Iterator[tuple[str, Entry, bool]]:
+def _computed(
+    entrants: list[Entrant], pair: Pair, dataset: Dataset, extras: Collection[Extra]
+) -> Iterator[tuple[str, Entry, bool]]:
     """The entries of these entrants and of the original, and whether they may be kept."""
     scale = dataset.scale
     lr, hr = load_pair(pair, dataset)
     place = place_detail(imresize(lr, scale), hr, crop_border=scale)
 
     def entry(sr: Tensor) -> Entry:
-        return Entry(score=score(sr, hr, scale), detail=cut_detail(sr, place))
+        return Entry(score=score(sr, hr, scale, extras), detail=cut_detail(sr, place))
 
     yield ORIGINAL, entry(hr), True
     for entrant in entrants:
@@ -89,8 +95,8 @@ def _computed(entrants: list[Entrant], pair: Pair, dataset: Dataset) -> Iterator
         yield entrant.name, entry(sr), entrant.repeatable(*lr.shape[-2:])
 
 
-def _keys(pair: Pair, dataset: Dataset, fingerprints: Mapping[str, str]) -> dict[str, str]:
+def _keys(pair: Pair, dataset: Dataset, fingerprints: Mapping[str, str], extras: Collection[Extra]) -> dict[str, str]:
     """The cache's keys of one image, by the names that the fingerprints have."""
     lr = dataset.border if pair.lr is None else file_digest(pair.lr)
-    common = (code_digest(), file_digest(pair.hr), lr, dataset.scale, dataset.jpeg, dataset.degraded)
+    common = (code_digest(), file_digest(pair.hr), lr, dataset.scale, dataset.jpeg, dataset.degraded, *sorted(extras))
     return {name: key_of(*common, fingerprint) for name, fingerprint in fingerprints.items()}

@@ -99,7 +99,7 @@ def _article(image: Compared) -> str:
 
 def _figure(image: str, name: str, detail: bytes, score: Score | None) -> str:
     data = base64.b64encode(detail).decode()
-    scored = "" if score is None else f"<br>{score.psnr:.2f} dB, {score.ssim:.4f}"
+    scored = "" if score is None else f"<br>{score}"
     return (
         f'<figure data-name="{escape(name)}"><img src="data:image/webp;base64,{data}" '
         f'alt="{escape(f"detail of {image}: {name}")}"><figcaption>{escape(name)}{scored}</figcaption></figure>'

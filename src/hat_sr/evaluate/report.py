@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from hat_sr.evaluate.benchmark import Score, mean_score
 from hat_sr.evaluate.compare import BICUBIC, Compared
@@ -12,6 +12,9 @@ from hat_sr.evaluate.published import Published, Reference, published_figures
 
 METRIC = "PSNR (dB) and SSIM on Y of BT.601 from 8-bit RGB, gray scored as RGB, borders of one scale cropped"
 """What the figures are, in one phrase."""
+
+EXTRAS = {"st_lpips": "ST-LPIPS (AlexNet)", "niqe": "NIQE"}
+"""What the figures after those are, where they were asked for: of whole images, lower for better ones."""
 
 NONE = "–"
 """What stands in a table where there is no figure."""
@@ -91,7 +94,7 @@ def _summary(reports: list[Report], published: bool) -> Summary:
     sets = [report.dataset.name for report in reports]
     rows: list[tuple[float, Row]] = []
     for name, first in reports[0].means.items():
-        cells = tuple(_cell(report.means[name]) for report in reports)
+        cells = tuple(str(report.means[name]) for report in reports)
         size = reports[0].num_parameters.get(name)
         rows.append((first.psnr, Row(name=name, num_parameters=size, reference=None, cells=cells)))
     for figures in published_figures(reports[0].dataset.scale, sets) if published else []:
@@ -105,6 +108,9 @@ def _summary(reports: list[Report], published: bool) -> Summary:
 def notes(reports: Sequence[Report], *, published: bool = False) -> list[str]:
     """What belongs below the tables: what was measured on what, and which images are below bicubic."""
     lines = [f"{METRIC}."]
+    score = next(iter(reports[0].means.values()))
+    if extras := [phrase for name, phrase in EXTRAS.items() if getattr(score, name) is not None]:
+        lines.append(f"Then {' and '.join(extras)} of whole images, lower for better ones.")
     for report in reports:
         below = "; ".join(
             f"{name}: {', '.join(images)}" for name in report.num_parameters if (images := report.below_bicubic(name))
@@ -126,8 +132,8 @@ def to_markdown(reports: Sequence[Report], *, published: bool = False) -> str:
         parts.append(markdown_table(header, [(row.label, row.size, *row.cells) for row in summary.rows]))
     parts.append("\n".join(f"- {note}" for note in notes(reports, published=published)))
     for report in reports:
-        rows = [(image.name, *map(_cell, image.scores.values())) for image in report.images]
-        rows.append(("mean", *map(_cell, report.means.values())))
+        rows = [(image.name, *map(str, image.scores.values())) for image in report.images]
+        rows.append(("mean", *map(str, report.means.values())))
         parts.append(markdown_table((report.title, *report.means), rows))
     return "\n\n".join(parts) + "\n"
 
@@ -155,10 +161,6 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _line(cells: Sequence[str], widths: list[int]) -> str:
     first, *rest = zip(cells, widths, strict=True)
     return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]) + " |"
-
-
-def _cell(score: Score) -> str:
-    return f"{score.psnr:.2f} / {score.ssim:.4f}"
 
 
 def _as_dict(report: Report) -> dict[str, object]:
@@ -195,4 +197,5 @@ def _quoted(figures: Published, sets: list[str]) -> dict[str, object]:
 
 
 def _scores(score: Score) -> dict[str, float | None]:
-    return {"psnr": score.psnr if math.isfinite(score.psnr) else None, "ssim": score.ssim}
+    given = {name: value for name, value in asdict(score).items() if value is not None}
+    return {**given, "psnr": score.psnr if math.isfinite(score.psnr) else None}
