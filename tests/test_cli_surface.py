@@ -126,14 +126,6 @@ SURFACE = {
         "--samples": "optional",
         "--seed": "optional",
     },
-    "data label": {
-        "WORDS": "optional",
-        "--recipe": "required",
-        "--output -o": "required",
-        "--teacher": "required",
-        "--samples": "required",
-        "--precision": "optional",
-    },
     "serve": {
         "--host": "optional",
         "--port": "optional",
