@@ -8,7 +8,7 @@ import pytest
 from cli.running import run, write_noise
 from hat_sr import save_model
 from hat_sr.image.io import read_image, write_image
-from hat_sr.image.pixels import Image
+from hat_sr.image.pixels import Image, Metadata
 from hat_sr.inference.journal import Journal
 from hat_sr.inference.manifest import NAME, FileLines, Manifest, Planned
 from hat_sr.inference.strips import Strips
@@ -290,6 +290,18 @@ def test_bicubic_is_a_model_of_any_scale(tmp_path, monkeypatch, words, shape):
     words = (tmp_path / "a.png", "--model", "bicubic", *words, "-o", tmp_path / "b.png")
     assert run(monkeypatch, "upscale", *words) == 0
     assert read_image(tmp_path / "b.png").pixels.shape == shape
+
+
+@pytest.mark.parametrize(("words", "dpi"), [((), 300), (("--keep-dpi",), 150)])
+@pytest.mark.parametrize("command", ["upscale", "batch"])
+def test_dpi_grows_with_the_picture_or_is_kept(tmp_path, monkeypatch, command, words, dpi):
+    attributes = (("XResolution", "float", 150.0), ("YResolution", "float", 150.0), ("ResolutionUnit", "string", "in"))
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in/a.tif", Image(np.zeros((5, 7, 3), np.uint8), metadata=Metadata(attributes=attributes)))
+    to = ("-o",) if command == "upscale" else ()
+    words = (tmp_path / "in", *to, tmp_path / "out", "--model", "bicubic", "--scale", "2", *words)
+    assert run(monkeypatch, command, *words) == 0
+    assert ("XResolution", "float", float(dpi)) in read_image(tmp_path / "out/a.tif").metadata.attributes
 
 
 def test_memory_is_planned_for_hat_alone(tmp_path, monkeypatch, capsys):

@@ -313,6 +313,14 @@ def test_comment_and_iptc_of_jpeg(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "IPTC" in caplog.text
 
 
+@pytest.mark.parametrize("size", [6, 1 << 16, (1 << 32) - 1])
+def test_iptc_that_is_cut_short_is_none(tmp_path: Path, size: int) -> None:
+    photoshop = b"Photoshop 3.0\x008BIM\4\4\0\0" + struct.pack(">I", size) + b"1234"
+    write_image(tmp_path / "a.jpg", Image(SMALL))
+    write_blocks(tmp_path / "a.jpg", Blocks(carried=(("APP13", photoshop),)))
+    assert read_blocks(tmp_path / "a.jpg").carried == ()
+
+
 # GeoTIFF
 
 
@@ -337,6 +345,16 @@ def test_places_on_earth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert not caplog.text
     larger(tmp_path / "a.tif", tmp_path / "b.png")
     assert "GeoTIFF" in caplog.text
+
+
+def test_places_that_are_cut_short_are_none(tmp_path: Path) -> None:
+    path = geo(tmp_path / "a.tif")
+    add_tags(path, {33922: (DOUBLE, bytes(96))})
+    data = path.read_bytes()
+    at = data.rindex(struct.pack("<HHI", 33922, 12, 12)) + 8
+    path.write_bytes(data[:at] + struct.pack("<I", len(data) - 20) + data[at + 4 :])
+    assert "33922" not in dict(read_blocks(path).carried)
+    assert 33922 not in opened(larger(path, tmp_path / "b.tif")).tag_v2
 
 
 def test_places_of_points(tmp_path: Path) -> None:

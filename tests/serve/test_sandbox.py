@@ -291,7 +291,15 @@ def test_no_path_is_left_in_a_sentence():
 def test_a_picture_goes_through_files_unchanged(tmp_path):
     attributes = (("XResolution", "float", 300.0), ("a", "int[2]", (1, 2)), ("b", "string", "ü\udce4"))
     metadata = Metadata(
-        icc=b"\0profile", exif=None, xmp=b"<x/>", attributes=attributes, lossy=True, frame=(0.5, -1, 2, 3.25)
+        icc=b"\0profile",
+        exif=None,
+        xmp=b"<x/>",
+        carried=(("tEXt", b"Author\0caf\xe9"), ("cHRM", bytes(32))),
+        attributes=attributes,
+        in_blocks=True,
+        size=(2, 3),
+        lossy=True,
+        frame=(0.5, -1, 2, 3.25),
     )
     image = Image(np.arange(24, dtype=np.float16).reshape(2, 3, 4), linear=True, associated=True, metadata=metadata)
     put_picture(image, tmp_path)

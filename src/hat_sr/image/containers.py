@@ -212,7 +212,7 @@ def _iptc(payload: bytes) -> bytes | None:
         size_at = at + 6 + (name + 2) // 2 * 2  # the name's length byte and it, padded to an even number
         (size,) = struct.unpack_from(">I", payload, size_at)
         at = size_at + 4 + (size + 1) // 2 * 2
-        if number == _IPTC_RESOURCE:
+        if number == _IPTC_RESOURCE and at <= len(payload) + 1:  # the last byte may lack, which makes it even
             return _PHOTOSHOP + b"8BIM\x04\x04\0\0" + payload[size_at:at].ljust(at - size_at, b"\0")
     return None
 

@@ -184,7 +184,7 @@ def opened(path: Path) -> Iterator[Tags]:
 
 
 def read_tags(path: Path, wanted: Mapping[int, int]) -> dict[int, bytes]:
-    """The values of the first page's tags of which `wanted` says the type; the bytes are little-endian.
+    """The values of the first page's tags of which `wanted` says the type, if whole; the bytes are little-endian.
 
     Raises ValueError if it is no TIFF file.
     """
@@ -192,7 +192,7 @@ def read_tags(path: Path, wanted: Mapping[int, int]) -> dict[int, bytes]:
         return {
             entry.tag: swapped(tags.data(entry), entry.kind, tags.order)
             for entry in tags.first().entries
-            if wanted.get(entry.tag) == entry.kind
+            if wanted.get(entry.tag) == entry.kind and len(tags.data(entry)) == entry.num_bytes
         }
 
 
