@@ -139,6 +139,17 @@ def test_hardly_a_jpeg(tmp_path: Path, data: bytes) -> None:
         read_image(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("jpeg", ["baseline"], indirect=True)
+def test_no_copy_is_named(jpeg: Path) -> None:
+    data = jpeg.read_bytes()
+    path = changed(jpeg, data[: len(data) // 2])  # without the mark at its end, so a copy is read
+    with pytest.raises(ImageError) as error:
+        read_image(path)
+    assert str(error.value) == (
+        f"{path}: damaged or cut short: JPEG error: Corrupt JPEG data: premature end of data segment"
+    )
+
+
 def test_no_copy_is_left(jpeg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = jpeg.parent / "temporary"
     folder.mkdir()

@@ -58,14 +58,14 @@ class ImageFile:
         file = oiio.ImageInput.open(str(path), wanted)
         reason = oiio.geterror()  # also clears what an earlier file left
         if file is None:
-            raise ImageError(f"{name}: {why_not_opened(path, one_line(reason))}")
+            raise ImageError(f"{name}: {why_not_opened(path, self._said(reason))}")
         self._file, self._kind = file, file.format_name()
         self._pages = pictures(file)
         if (page or 0) >= len(self._pages):
             raise ImageError(f"{name}: there is no such page: the file has {len(self._pages)}")
         self._subimage = self._pages[page or 0]
         if self._subimage and not file.seek_subimage(self._subimage, 0):
-            raise ImageError(f"{name}: {one_line(file.geterror()) or 'it cannot be read'}")
+            raise ImageError(f"{name}: {self._said(file.geterror()) or 'it cannot be read'}")
         self._spec = file.spec()
         if self._kind == "tiff" and lacks_pixels(path, self._subimage):
             raise ImageError(f"{name}: damaged or cut short: not all of its pixels are there")
@@ -221,9 +221,13 @@ class ImageFile:
         pixels = self._file.read_tiles(left, right, top, bottom, spec.z, spec.z + 1, 0, channels, oiio.UNKNOWN)
         return None if pixels is None else np.asarray(pixels).reshape(stop - start, spec.width, channels)
 
+    def _said(self, message: str) -> str:
+        """The first line of OpenImageIO's message, without the name of the file, which may be that of a copy."""
+        return one_line(message).replace(f' ("{self._path}")', "").replace(str(self._path), str(self._name))
+
     def _checked(self, pixels: object) -> Pixels:
         """The pixels if nothing was wrong with reading them."""
-        reason = one_line(self._file.geterror())
+        reason = self._said(self._file.geterror())
         if is_unsupported(reason):
             code = self._spec.get_int_attribute("tiff:Compression")
             raise ImageError(f"{self._name}: compressed by {compression(code)}, which is not read: save it with LZW")
