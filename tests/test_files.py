@@ -163,3 +163,16 @@ def test_folders_that_cannot_be_read_are_told_and_the_rest_listed(tmp_path, clos
     closed(tmp_path)
     assert list_files(tmp_path, onerror=lambda error: told.append(error.filename)) == []
     assert told[-1] == str(tmp_path)
+
+
+def test_leftovers_that_are_folders_go_alike(tmp_path):
+    old, new = (tmp_path / f"{PART_PREFIX}{name}.part" for name in "12")
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "net.onnx").write_bytes(b"half")
+    for path in (old / "net.onnx", old, new):  # into the other one something was written just now
+        os.utime(path, (0, 0))
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]
+    remove_leftovers(tmp_path, only_abandoned=False)
+    assert list(tmp_path.iterdir()) == []

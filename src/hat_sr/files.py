@@ -105,12 +105,27 @@ def locked(path: Path) -> IO[bytes] | None:
     return None
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete unfinished files that nothing has written to for ten minutes: what killed processes left in a folder."""
-    for path in folder.glob("*"):
+def remove_leftovers(folder: Path, *, only_abandoned: bool = True) -> None:
+    """Delete unfinished files, and folders of them, in `folder`: what killed processes left there.
+
+    only_abandoned: those that something has written to in the last ten minutes stay, and what cannot be deleted, too.
+    Otherwise all go, for who has the folder to itself. Raises OSError if one cannot be deleted.
+    """
+    for path in folder.glob(f"{PART_PREFIX}*{_PART_SUFFIX}"):
+        if not only_abandoned:
+            remove(path)
+            continue
         with suppress(OSError):
-            if is_part(path.name) and is_abandoned(path.stat().st_mtime):
-                path.unlink()
+            if is_abandoned(max(one.stat().st_mtime for one in (path, *path.glob("*")))):
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it. Raises OSError if that cannot be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def list_files(folder: Path, *, onerror: Callable[[OSError], None], leave_out: Iterable[Path] = ()) -> list[str]:

@@ -141,7 +141,9 @@ def test_what_is_done_is_only_read(done):
 
 
 def test_other_settings_in_the_same_folder(done):
-    with pytest.raises(ConfigError, match=r"plain/seed-0 was trained by another recipe \(optim\): give another -o"):
+    with pytest.raises(
+        ConfigError, match=r"plain/seed-0 was trained by another recipe \(optim\.learning_rate\): give another -o"
+    ):
         run(_load(done, "--optim.learning-rate", "1e-4"), done / "runs", done / "benchmarks")
 
 

@@ -7,6 +7,7 @@ import torch
 
 from hat_sr.errors import ConfigError
 from hat_sr.model.config import PRESETS, RGB_MEAN, HATConfig
+from hat_sr.model.cost import num_parameters
 from hat_sr.model.hat import HAT
 from model.tiny import TINY
 
@@ -30,6 +31,7 @@ def test_published_parameter_counts():
             model = HAT(config)
         counts[name] = sum(parameter.numel() for parameter in model.parameters())
     assert counts == PUBLISHED_PARAMETERS
+    assert {name: num_parameters(config) for name, config in PRESETS.items()} == PUBLISHED_PARAMETERS
 
 
 def test_defaults_are_hat_x4():
@@ -83,6 +85,11 @@ def test_settings_are_named_and_fixed():
         ({"num_heads": (5,)}, ["num_heads 5", "embed_dim 12"]),
         ({"num_heads": (0,)}, ["num_heads 0"]),
         ({"window_size": 1}, ["window_size 1"]),
+        ({"window_size": 66}, ["window_size 66", "to 64"]),
+        ({"overlap_ratio": 1.5}, ["overlap_ratio 1.5", "from 0 to the window's size"]),
+        ({"depths": (501, 500), "num_heads": (2, 2)}, ["more than 1,000 blocks"]),
+        ({"depths": 2}, ["depths 2 must be a list"]),
+        ({"mlp_ratio": 1e5}, ["mlp_ratio 100000.0 of embed_dim 12", "65,536 channels"]),
         ({"overlap_ratio": 0.25}, ["overlap_ratio 0.25", "window_size 4", "1 pixels"]),
         ({"overlap_ratio": -0.5}, ["overlap_ratio -0.5"]),
         ({"overlap_ratio": float("inf")}, ["overlap_ratio inf"]),

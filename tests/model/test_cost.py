@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hat_sr.model import hat
 from hat_sr.model.config import PRESETS, HATConfig
-from hat_sr.model.cost import multiply_adds
+from hat_sr.model.cost import multiply_adds, num_parameters
 from hat_sr.model.hat import HAT
 from model.tiny import TINY
 
@@ -36,6 +36,7 @@ def test_equals_what_torch_counts(changes, monkeypatch):
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, config.in_chans, 16, 24, dtype=torch.float64))
     assert 2 * multiply_adds(config, 16, 24) == counter.get_total_flops()
+    assert num_parameters(config) == sum(value.numel() for value in model.parameters())
 
 
 def test_beside_published_figures():

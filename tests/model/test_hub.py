@@ -319,7 +319,7 @@ def test_names_without_the_beginning(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=r"owner/net: there is no such file\. If .*Hub is meant: hf://owner/net"):
         zoo.load_model("owner/net")
-    with pytest.raises(WeightsError, match=r"owner/net\.pth: there is no such file$"):
+    with pytest.raises(WeightsError, match=r"owner/net\.pth: there is no such file: the folder owner does not exist$"):
         HAT.from_pretrained("owner/net.pth")
 
 

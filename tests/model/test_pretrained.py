@@ -120,8 +120,8 @@ def test_a_config_that_contradicts_the_weights(tmp_path):
     ("content", "says"),
     [
         ("{", "Expecting property name"),
-        ('{"library_name": "hat-sr", "sparkle": 1}', r"does not know \(sparkle\): upgrade"),
-        ('{"library_name": "hat-sr", "depths": 3}', "'int' object is not iterable"),
+        ('{"library_name": "hat-sr", "sparkle": 1}', r"does not know \('sparkle'\): upgrade"),
+        ('{"library_name": "hat-sr", "depths": 3}', "depths 3 must be a list of numbers"),
         ('{"library_name": "hat-sr", "upscale": 5}', "upscale 5 is not one of"),
     ],
 )

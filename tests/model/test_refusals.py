@@ -42,12 +42,16 @@ class _Bomb:
         (b"\xff\xd8\xff\xe0" + bytes(50), "a JPEG image"),
         (b"<!DOCTYPE html><html>Google Drive can't scan</html>", "a web page"),
         (b"\n  <html></html>", "a web page"),
+        (b'<?xml version="1.0"?><net name="hat">', "an XML file, such as OpenVINO's"),
+        (b'{"library_name": "hat-sr"}', "a JSON file"),
+        (b"\x1f\x8b\x08" + bytes(50), "a gzip archive: unpack it"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (b"hello, this is only a text", "of an unknown kind"),
         (b"\x00", "of an unknown kind"),
         (struct.pack("<Q", 1000) + b'{"a":', "safetensors file cut short or damaged"),
         (b"\x80\x02}q\x00(X\x06\x00\x00\x00param", "cut short or damaged"),
         (pickle.dumps({"params": _Bomb()}, protocol=2), "would run code when opened"),
+        (b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.", r"more than tensors \(a bytearray\)"),
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else "",
 )
@@ -266,10 +270,126 @@ def test_index_tables_are_compared_modulo_the_bias_table(tmp_path):
         ('{"config": 3, "provenance": {}}', "not as hat-sr writes it"),
         ('{"config": {"upscale": 5}, "provenance": {}}', "upscale 5 is not one of"),
         ('{"config": {"depths": 3}, "provenance": {}}', "not as hat-sr writes it"),
-        ('{"config": {"sparkle": 5}, "provenance": {}}', r"does not know \(sparkle\): upgrade"),
+        ('{"config": {"sparkle": 5}, "provenance": {}}', r"does not know \('sparkle'\): upgrade"),
+        ("[" * 100_000, "not as hat-sr writes it"),
+        ('{"config": {}, "provenance": ' + '{"a":' * 50_000 + "1" + "}" * 50_001, "not as hat-sr writes it"),
+        ("9" * 5000, "not as hat-sr writes it"),
     ],
 )
 def test_metadata_that_cannot_be(tmp_path, metadata, says):
     save_file(tiny_model().state_dict(), tmp_path / "net.safetensors", metadata={"hat_sr": metadata})
     with pytest.raises(WeightsError, match=says):
         read_checkpoint(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"norm.bias": torch.tensor([float("nan")] * 12)}, r"its norm\.bias holds NaN, infinity or numbers beyond"),
+        ({"norm.bias": torch.full((12,), float("inf"), dtype=torch.float16)}, r"norm\.bias holds NaN, infinity"),
+        ({"norm.bias": torch.full((12,), 1e308, dtype=torch.float64)}, "numbers beyond float32"),
+        ({"norm.bias": torch.zeros(12, dtype=torch.complex64)}, r"norm\.bias is of torch\.complex64"),
+        ({"norm.bias": torch.zeros(12).to(torch.float8_e4m3fn)}, "float8_e4m3fn"),
+        ({"norm.bias": torch.zeros(12, device="meta")}, r"without numbers \(device meta\)"),
+        ({"norm.bias": torch.eye(12).to_sparse()}, "a sparse tensor"),
+        ({"norm.bias": torch.zeros(1).expand(10**12)}, "claim .* bytes of numbers, which a file of .* does not hold"),
+        ({"relative_position_index_SA": torch.zeros(16, 16)}, "relative_position_index_SA is not that of window_size"),
+        ({"a\x1b[31mb": torch.zeros(3)}, r"\(a \[31mb, which HAT does not have\)"),
+        ({f"layers.{number}.residual_group.blocks.0.x": torch.zeros(1) for number in range(1, 3000)}, "no layers"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_tensors_that_are_no_plain_numbers(tmp_path, change, says):
+    path = _save_pth(tmp_path / "net.pth", {"params": {**tiny_model().state_dict(), **change}})
+    with pytest.raises(WeightsError, match=says):
+        build_model(read_checkpoint(path))
+
+
+def test_a_part_of_an_archive_that_is_shorter_than_its_pickle_says(tmp_path):
+    torch.save({"params": tiny_model().state_dict()}, tmp_path / "long.pth")
+    with zipfile.ZipFile(tmp_path / "long.pth") as whole, zipfile.ZipFile(tmp_path / "net.pth", "w") as short:
+        for entry in whole.infolist():
+            data = whole.read(entry)
+            short.writestr(entry.filename, data[:4] if entry.filename.endswith("data/0") else data)
+    with pytest.raises(WeightsError, match="cut short or damaged"):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+def test_an_archive_that_grows_when_it_is_unpacked(tmp_path):
+    torch.save({"params": {"a": torch.zeros(10**6)}}, tmp_path / "long.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "long.pth") as whole,
+        zipfile.ZipFile(tmp_path / "net.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for entry in whole.infolist():
+            packed.writestr(entry.filename, whole.read(entry))
+    with pytest.raises(WeightsError, match="its parts are compressed"):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"embed_dim": 12_000},
+        {"embed_dim": 12.0},
+        {"embed_dim": "12"},
+        {"embed_dim": True},
+        {"embed_dim": 10**30},
+        {"in_chans": 10**9},
+        {"in_chans": 60_000},
+        {"depths": [20_000]},
+        {"depths": [2] * 500_000},
+        {"depths": "22"},
+        {"depths": [[2]]},
+        {"depths": {"2": 2}},
+        {"num_heads": [None]},
+        {"window_size": 4096},
+        {"overlap_ratio": 1e6, "use_ocab": False},
+        {"mlp_ratio": 1e308},
+        {"mlp_ratio": 5000},
+        {"mlp_ratio": "2"},
+        {"img_range": 1e308},
+        {"conv_scale": 10**400},
+        {"drop_path_rate": None},
+        {"mean": ["a", "b", "c"]},
+        {"mean": 1e308},
+        {"use_cab": "no"},
+        {"num_feat": 65_000},
+        {"compress_ratio": float("nan")},
+        {"x" * 100_000: 1},
+    ],
+    ids=lambda setting: str(setting)[:40],
+)
+def test_a_config_that_is_not_believed(tmp_path, monkeypatch, capsys, setting):
+    """Refused before a network of that size is made, by `hat-sr info` too, in a line."""
+    config = dataclasses.asdict(tiny_model().config) | setting
+    metadata = {"hat_sr": json.dumps({"config": config, "provenance": {}})}
+    save_file(tiny_model().state_dict(), tmp_path / "net.safetensors", metadata=metadata)
+    monkeypatch.setattr("hat_sr.model.checkpoint.HAT", None)
+    with pytest.raises(WeightsError, match=r"net\.safetensors: its (metadata|tensors|config)"):
+        read_checkpoint(tmp_path / "net.safetensors")
+    assert run(monkeypatch, "info", tmp_path / "net.safetensors") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hat-sr: ") and said.count("\n") == 1 and len(said) < 1000
+
+
+def test_text_of_a_file_controls_no_terminal(tmp_path, monkeypatch, capsys):
+    save_model(tiny_model(), tmp_path / "net.safetensors", provenance={"da\x1bta": "\x1b[31mred\n" + "x" * 5000})
+    assert run(monkeypatch, "info", tmp_path / "net.safetensors") == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and " [31mred " in printed and "x" * 1000 not in printed
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says of all three that they are beta, or on their way out
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: torch.eye(12).to_sparse_csr(), "a sparse tensor"),
+        (lambda: torch.quantize_per_tensor(torch.ones(12), 0.1, 0, torch.qint8), r"of torch\.qint8"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "a nested tensor|cannot be|damaged"),
+    ],
+)
+def test_rare_tensors(tmp_path, make, says):
+    path = _save_pth(tmp_path / "net.pth", {"params": {**tiny_model().state_dict(), "norm.bias": make()}})
+    with pytest.raises(WeightsError, match=says):
+        read_checkpoint(path)

@@ -67,9 +67,15 @@ def test_files_load_by_path(tmp_path, bundle, model, monkeypatch):
         ("qqqq", "no network is named 'qqqq', and there is no such file. In the package: hat-xs-x2, hat-xs-x4"),
         ("HAT_SRx4", r"'HAT_SRx4' is not in the package: HAT_SRx4\.pth is published at https://github"),
         ("Real_HAT_GAN_SRX4", r"Real_HAT_GAN_SRx4\.pth is published"),
+        ("hat-xs-x4.pth", "did you mean 'hat-xs-x4'.*In the package: hat-xs-x2, hat-xs-x4"),
+        ("hat-xs-x3.safetensors", "there is no such file; did you mean 'hat-xs-x.'"),
+        ("HAT_SRx4.pth", r"'HAT_SRx4.pth' is not in the package: HAT_SRx4\.pth is published at https://github"),
+        ("nowhere/hat-xs-x4.pth", "there is no such file: the folder nowhere does not exist"),
+        ("./hat-xs-x4.pth", "there is no such file; the network 'hat-xs-x4' is in the package"),
     ],
 )
-def test_unknown_names(bundle, name, says):
+def test_unknown_names(bundle, name, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=says):
         zoo.load_model(name)
 
@@ -79,6 +85,18 @@ def test_missing_files_are_not_taken_for_names(bundle, tmp_path, monkeypatch, pa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match="there is no such file"):
         zoo.load_model(path)
+
+
+@pytest.mark.parametrize("source", ["runs/weigths.pth", "runs/weights.pt"])
+def test_a_file_that_nearly_has_the_name_is_named(bundle, tmp_path, monkeypatch, source):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/weights.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match=r"there is no such file; did you mean runs/weights\.pth\?"):
+        zoo.load_model(source)
+    monkeypatch.chdir(tmp_path / "runs")
+    with pytest.raises(WeightsError, match=r"there is no such file; did you mean weights\.pth\?"):
+        zoo.load_model(source.removeprefix("runs/"))
 
 
 @pytest.mark.parametrize(

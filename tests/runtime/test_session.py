@@ -4,15 +4,19 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import onnx
 import pytest
 import torch
 
+from cli.running import run, write_noise
 from exported import PROVENANCE, with_metadata
 from goldens.formula import image
 from hat_sr.errors import ConfigError, InputError, MissingExtraError, WeightsError
-from hat_sr.model.checkpoint import METADATA_KEY, read_description
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.checkpoint import METADATA_KEY, description, read_description
 from hat_sr.runtime.session import open_session, session_of
+from model.tiny import tiny_model
 
 
 @pytest.fixture(params=["onnx", "xml"])
@@ -157,3 +161,60 @@ assert not any(name.startswith("openvino_telemetry") for name in sys.modules)
         [sys.executable, "-c", code], check=True, env={"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     )
     assert not list(tmp_path.iterdir())  # where it would keep an identifier
+
+
+def _drawn(make, *, outputs=("out",), dtype=onnx.TensorProto.FLOAT):
+    """An ONNX file of a few nodes, which says of itself what the tiny network's says: ×2, RGB, windows of 4."""
+    helper = onnx.helper
+    image_in = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["b", 3, "h", "w"])
+    out = [helper.make_tensor_value_info(name, dtype, None) for name in outputs]
+    constants = {
+        "four": np.float32([1, 1, 4, 4]),
+        "two": np.float32([1, 1, 2, 2]),
+        "zero": np.float32(0),
+        "inf": np.float32(np.inf),
+        "white": np.float32(255),
+    }
+    tensors = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(make(helper.make_node), "g", [image_in], out, tensors)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    metadata = {METADATA_KEY: description(tiny_model().config, {})}
+    return with_metadata(proto.SerializeToString(), metadata)
+
+
+CLAIMS = {
+    r"makes \(2, 3, 16, 32\) torch.float32 of \(2, 3, 4, 8\), not": [("Resize", ["image", "", "four"])],
+    r"makes \(2, 3, 4, 8\) torch.float32": [("Identity", ["image"])],
+    r"\(2, 3, 8, 16\) torch.uint8": [("Resize", ["image", "", "two"]), ("Cast", ["x0"])],
+    "makes the same of every image": [("Resize", ["image", "", "two"]), ("Mul", ["x0", "zero"])],
+    "makes NaN or infinity": [("Resize", ["image", "", "two"]), ("Mul", ["x0", "inf"])],
+    r"makes numbers up to 255 of images in \[0, 1\]": [("Resize", ["image", "", "two"]), ("Mul", ["x0", "white"])],
+    "does not run as a ×2 network": [("MatMul", ["image", "image"])],
+}
+
+
+@pytest.mark.parametrize("says", CLAIMS)
+def test_a_file_that_is_not_what_it_says_is_refused_when_it_is_opened(tmp_path, monkeypatch, capsys, says):
+    def make(node):
+        nodes = CLAIMS[says]
+        made = []
+        for number, (kind, inputs) in enumerate(nodes):
+            name = "out" if number == len(nodes) - 1 else f"x{number}"
+            more = {"Cast": {"to": onnx.TensorProto.UINT8}, "Resize": {"mode": "nearest"}}.get(kind, {})
+            made.append(node(kind, inputs, [name], **more))
+        return made
+
+    dtype = onnx.TensorProto.UINT8 if "uint8" in says else onnx.TensorProto.FLOAT
+    (tmp_path / "net.onnx").write_bytes(_drawn(make, dtype=dtype))
+    with pytest.raises(WeightsError, match=says):
+        Upscaler(open_session(tmp_path / "net.onnx"))
+    write_noise(tmp_path / "a.png")
+    assert run(monkeypatch, "upscale", tmp_path / "a.png", "-m", tmp_path / "net.onnx", "-o", tmp_path / "b.png") == 2
+    assert "net.onnx: " in capsys.readouterr().err
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_a_description_that_is_damaged_is_named(tmp_path, exported):
+    (tmp_path / "net.onnx").write_bytes(with_metadata(exported.content, {METADATA_KEY: "[" * 100_000}))
+    with pytest.raises(WeightsError, match=r"net\.onnx: its metadata"):
+        Upscaler(open_session(tmp_path / "net.onnx"))

@@ -395,6 +395,29 @@ def test_steps_done_again_are_logged_once(root):
     assert [record["step"] for record in _log(root / "run")] == list(range(1, 9))
 
 
+def test_a_log_with_damaged_lines_goes_on(root):
+    train(small_recipe(root, optim={"total_steps": 4}), root / "run")
+    with (root / "run/log.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe no text\n" + b"[" * 100_000 + b'\n{"step": 1e999}\n{"step": 2')
+    train(small_recipe(root), root / "run")
+    assert [record["step"] for record in _log(root / "run")] == list(range(1, 9))
+
+
+def test_a_full_disk_is_told_with_what_to_do(root, monkeypatch):
+    train(small_recipe(root, optim={"total_steps": 2}), root / "run")
+
+    def fail(content, file):
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 768 vs 662")  # noqa: B904 (as torch does)
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(TrainingError, match=r"run cannot be written \(No space left on device\): make room there"):
+        train(small_recipe(root), root / "run")
+    assert not list((root / "run").glob(f"{PART_PREFIX}*"))
+
+
 def test_tensorboard_files(root):
     recipe = small_recipe(root, optim={"total_steps": 2}, log={"tensorboard": True})
     train(recipe, root / "run")
@@ -423,6 +446,8 @@ def test_validating_and_saving_are_not_counted_as_steps(root, monkeypatch):
 def test_what_a_killed_training_left_is_cleared(root):
     (root / "run").mkdir()
     (root / "run" / f"{PART_PREFIX}0.part").write_bytes(b"half a state")
+    (root / "run" / f"{PART_PREFIX}1.part").mkdir()
+    (root / "run" / f"{PART_PREFIX}1.part" / "net.onnx").write_bytes(b"half an export")
     train(small_recipe(root), root / "run")
     assert not list((root / "run").glob(f"{PART_PREFIX}*"))
 

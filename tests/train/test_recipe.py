@@ -328,3 +328,10 @@ def _shown():
     shown = {file.name for file in examples.iterdir() if file.suffix in (".jpg", ".png", ".webp")}
     assert shown == {row["file"] for row in rows} != set()
     return {row["source"] for row in rows}
+
+
+@pytest.mark.parametrize("text", ["seed = " + "9" * 5000, "a = " + "[" * 100_000, "a = \xff"], ids=["9", "[", "bytes"])
+def test_text_that_no_recipe_has(tmp_path, text):
+    (tmp_path / "r.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"r\.toml is (not valid TOML|nested without end)"):
+        load_recipe(tmp_path / "r.toml")

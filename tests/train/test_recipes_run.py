@@ -98,3 +98,55 @@ def test_a_dry_run_says_what_and_trains_nothing(name, tmp_path, capsys):
     train(recipe, tmp_path / "run")
     app(["train", str(path), *_words(overrides), "-o", str(tmp_path / "run"), "--dry-run"])
     assert "would go on from step 3" in capsys.readouterr().out
+
+
+def test_a_dry_run_needs_no_data(tmp_path, capsys):
+    """The published fine-tuning, whole, where neither images nor the weights that it starts from are there."""
+    (path,) = (path for path in RECIPES if path.stem == "hat-x4-finetune")
+    words = _words(SHRUNK | {"--data.root": tmp_path / "none", "--log.validation-folder": tmp_path / "Set5"})
+    assert app(["train", str(path), *words, "-o", str(tmp_path / "run"), "--dry-run"]) == 1
+    printed = capsys.readouterr()
+    assert "(folder): not there" in printed.out
+    assert re.search(r"time +about \d+ seconds for the 3 steps.*: \d+ ms\nmachine +\S.* threads, torch", printed.out)
+    assert "rate " in printed.out
+    missing = [line for line in printed.err.splitlines() if line.startswith("missing: ")]
+    assert len(missing) == 2 + len(load_recipe(path).data.sources)
+    assert "log.validation_folder" in missing[0]
+    assert "start_from runs/" in missing[-1]
+
+
+SPY = """
+from pathlib import Path
+from torch import nn
+Path("imported").touch()
+make = lambda: nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
+"""
+
+NETWORK = """
+[network]
+entry = "spy:make"
+upscale = 2
+[data]
+patch_size = 8
+batch_size = 2
+sources = [{ path = "photos" }]
+[optim]
+total_steps = 3
+"""
+
+
+def test_a_dry_run_imports_nothing_that_a_recipe_names(tmp_path, monkeypatch, capsys):
+    """Not before --trust says that it may."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("spy.py").write_text(SPY)
+    Path("recipe.toml").write_text(NETWORK)
+    save_png(tmp_path / "photos/a.png", photo(40, 40))
+    assert app(["train", "recipe.toml", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "spy:make, not built: a recipe's network is code, which --trust runs" in printed
+    assert "1 images" in printed
+    assert not Path("imported").exists()
+    assert app(["train", "recipe.toml", "--dry-run", "--trust"]) == 0
+    assert "spy:make, 336 parameters" in capsys.readouterr().out
+    assert Path("imported").exists()

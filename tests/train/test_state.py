@@ -1,11 +1,15 @@
 """The file of a training's state."""
 
+import json
 import logging
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
 from hat_sr.errors import WeightsError
+from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.batches import Batch
 from hat_sr.train.distributed import Processes
 from hat_sr.train.loop import train_step
@@ -119,7 +123,9 @@ def test_a_stop_between_the_two_renames_loses_nothing(recipe, tmp_path):
 def test_no_readable_state_is_an_error_not_a_new_start(recipe, tmp_path):
     for name in ("state.pt", "state.pt.previous"):
         (tmp_path / name).write_bytes(b"cut")
-    with pytest.raises(WeightsError, match=r"state\.pt and the state before it cannot be read: delete them"):
+    with pytest.raises(
+        WeightsError, match=r"state\.pt cannot be read: it is of an unknown kind.*previous cannot be read"
+    ):
         resume_state(start(recipe), tmp_path / "state.pt")
 
 
@@ -153,6 +159,84 @@ def test_another_file_is_refused(recipe, tmp_path, content):
     torch.save(content, tmp_path / "state.pt")
     with pytest.raises(WeightsError, match="not written by this version"):
         resume_state(start(recipe), tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "3"},
+        {"step": -1},
+        {"best_psnr": None},
+        {"recipe": "{"},
+        {"recipe": "[" * 100_000},
+        {"recipe": "[]"},
+        {"recipe": "{}"},
+        {"recipe": '{"data": 3, "optim": {"total_steps": 1}}'},
+        {"network": [1]},
+        {"network": {}},
+        {"network": {"conv_first.weight": torch.zeros(2)}},
+        {"averaged": {"conv_first.weight": 3}},
+        {"optimizer": {}},
+        {"optimizer": {"state": 3, "param_groups": [3]}},
+        {"optimizer": {"state": {}, "param_groups": {}}},
+    ],
+    ids=str,
+)
+def test_damage_of_every_kind_ends_in_a_sentence(recipe, tmp_path, change):
+    state = start(recipe)
+    _advance(state)
+    save_state(state, tmp_path / "state.pt")
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(content | change, tmp_path / "state.pt")
+    with pytest.raises(WeightsError, match=r"state\.pt"):
+        resume_state(start(recipe), tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize("kind", ["text", "folder", "plain pickle", "zip", "empty"])
+def test_a_state_that_is_no_state_gives_way_to_the_one_before(recipe, tmp_path, kind):
+    path = tmp_path / "state.pt"
+    state = start(recipe)
+    for _ in range(2):
+        save_state(state, path)
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "plain pickle":
+        torch.save({"step": 1}, path, _use_new_zipfile_serialization=False)
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("state/readme.txt", "hello")
+    else:
+        path.write_text("once upon a time" if kind == "text" else "")
+    assert resume_state(start(recipe), path)
+
+
+def test_what_is_only_written_otherwise_is_the_same_recipe(recipe, tmp_path, monkeypatch, caplog):
+    """Paths in another form, and a file by an older version, without settings that were added since."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    save_state(start(recipe), tmp_path / "state.pt")
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    saved = json.loads(content["recipe"])
+    for table, name in (("model", "use_ocab"), ("model", "mean"), ("optim", "ema_warmup"), ("log", "num_pictures")):
+        del saved[table][name]
+    torch.save(content | {"recipe": json.dumps(saved)}, tmp_path / "state.pt")
+    monkeypatch.chdir(tmp_path)
+    other = small_recipe(Path(".."), data={"sources": (SourceConfig(path=f"{tmp_path.name}/./link"),)})
+    with caplog.at_level(logging.WARNING):
+        assert resume_state(start(other), tmp_path / "state.pt")
+    assert caplog.messages == []
+
+
+def test_a_setting_that_is_not_known_is_named(recipe, tmp_path, caplog):
+    save_state(start(recipe), tmp_path / "state.pt")
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    saved = json.loads(content["recipe"])
+    saved["optim"]["sparkle"] = 5
+    torch.save(content | {"recipe": json.dumps(saved)}, tmp_path / "state.pt")
+    with caplog.at_level(logging.WARNING):
+        assert resume_state(start(recipe), tmp_path / "state.pt")
+    assert caplog.messages == ["going on with other settings than before: optim.sparkle 5 → not there"]
 
 
 def test_changed_settings_are_named(recipe, tmp_path, caplog):

@@ -26,6 +26,7 @@ def experiment(
     recipes: Path | None = None,
     scale_up: Annotated[bool, Parameter(negative="")] = False,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
+    trust: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run a set of trainings alike, score them alike, and write a table and a plot of them.
 
@@ -53,6 +54,8 @@ def experiment(
         The published sizes and numbers of steps, on DF2K and ImageNet, instead of small ones.
     dry_run
         Say what would be trained on what and for how long, and train nothing.
+    trust
+        Let --dry-run import and build the [network] of a recipe, which is code and runs.
     """
     logging.getLogger("hat_sr").setLevel(logging.INFO)
     keep_freed_memory(everything=True)
@@ -66,7 +69,7 @@ def experiment(
             print(line)
         return
     if dry_run:
-        for line in describe_all(settings, folder):
+        for line in describe_all(settings, folder, trust=trust):
             print(line)
         return
     require("matplotlib.figure", extra="lam")  # before hours of training, not behind them

@@ -3,9 +3,12 @@
 import sys
 from contextlib import suppress
 
+_CONTROLS = {code: " " for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Characters that a name of a file, or a text in one, must not send to a terminal."""
+
 
 def say(sentence: str) -> None:
     """Tell people, on stderr. If nobody reads that any more the work goes on."""
     if sys.stderr is not None:  # in a process that was started without one; print would take stdout
         with suppress(BrokenPipeError):
-            print(sentence, file=sys.stderr)
+            print(sentence.translate(_CONTROLS), file=sys.stderr)

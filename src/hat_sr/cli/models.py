@@ -5,6 +5,7 @@ import dataclasses
 from hat_sr.model.checkpoint import build_model
 from hat_sr.model.config import HATConfig
 from hat_sr.model.cost import multiply_adds
+from hat_sr.model.wrappers import shown
 from hat_sr.model.zoo import PUBLISHED, WHERE_PUBLISHED, bundled_names, read_source
 
 
@@ -28,7 +29,7 @@ def info(source: str, /) -> None:
     if checkpoint.provenance:
         print()
         for name, value in checkpoint.provenance.items():
-            print(f"{name:22}{value}")
+            print(f"{shown(name):22}{shown(value, width=500)}")
 
 
 def models() -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 from cyclopts import Parameter
 
 from hat_sr.allocator import keep_freed_memory
+from hat_sr.cli.messages import say
 from hat_sr.train.describe import describe
 from hat_sr.train.loop import train as run_training
 from hat_sr.train.recipe import load_recipe
@@ -20,7 +21,8 @@ def train(
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=True)],
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
+    trust: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
     """Train a HAT by a recipe, going on from where a training in the same folder stopped.
 
     Started by torchrun, the processes train together.
@@ -35,16 +37,21 @@ def train(
         The run's folder: state.pt to go on from, weights.safetensors (the averaged network), best.safetensors (that of
         the best validation), recipe.toml (every setting), log.jsonl, pictures. Default: runs/<name of the recipe>.
     dry_run
-        Build everything, say what would be trained on what and for how long, and train nothing.
+        Build everything, say what would be trained on what and for how long, and train nothing. What is missing, data
+        say, is named, and the exit code is then 1.
+    trust
+        Let --dry-run import and build the [network] that the recipe names, which is code and runs.
     """
     logging.getLogger("hat_sr").setLevel(logging.INFO)
     keep_freed_memory(everything=True)
     settings = load_recipe(recipe, overrides)
     folder = output or Path("runs") / recipe.stem
     if dry_run:
-        for line in describe(settings, folder):
-            print(line)
-        return
+        found = describe(settings, folder, trust=trust)
+        print("\n".join(found.lines))
+        for sentence in found.missing:
+            say(f"missing: {sentence}")
+        return 1 if found.missing else 0
     total_steps = settings.optim.total_steps
     since = time.monotonic()
     first: tuple[int, float] | None = None
@@ -64,6 +71,7 @@ def train(
         print(f"{folder / 'weights.safetensors'} written after {_duration(time.monotonic() - since)}")
     if state.processes.size > 1:
         _end_process()
+    return 0
 
 
 def _end_process() -> NoReturn:

@@ -23,7 +23,6 @@ A change to a list, such as data.sources, replaces the list.
 """
 
 import importlib.resources
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from typing import Any
 
 from hat_sr.errors import ConfigError
 from hat_sr.train.config import Recipe
-from hat_sr.train.recipe import read_recipe
+from hat_sr.train.recipe import parse_toml, read_recipe
 
 _KEYS = {
     "": {"title", "sets", "recipe", "arms", "groups", "scale_up"},
@@ -97,10 +96,7 @@ def load_experiment(name: str, overrides: Sequence[str] = (), *, scale_up: bool 
     `read_recipe`.
     """
     path, text = _read(name)
-    try:
-        content: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    content = parse_toml(text, path)
     _check_keys(content, path)
     if scale_up and "scale_up" not in content:
         raise ConfigError(f"{path} has no [scale_up]: run it without")
@@ -139,16 +135,16 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _read(name: str) -> tuple[Path, str]:
+def _read(name: str) -> tuple[Path, bytes]:
     if name in experiment_names():
         file = importlib.resources.files("hat_sr.experiment") / f"{name}.toml"
-        return Path(f"{name}.toml"), file.read_text(encoding="utf-8")
+        return Path(f"{name}.toml"), file.read_bytes()
     path = Path(name)
     if not path.is_file():
         raise ConfigError(
             f"no experiment is named {name}: {', '.join(experiment_names())} are in the package, or give a TOML file"
         )
-    return path, path.read_text(encoding="utf-8")
+    return path, path.read_bytes()
 
 
 def _check_keys(content: Mapping[str, Any], path: Path) -> None:

@@ -22,12 +22,12 @@ from hat_sr.files import replacing
 from hat_sr.inference.lines import read_lines
 from hat_sr.inference.pad import padded
 from hat_sr.model.cost import multiply_adds
-from hat_sr.model.official import unwrap
-from hat_sr.model.storage import read_file
+from hat_sr.model.wrappers import read_state
 from hat_sr.train.config import Recipe
 from hat_sr.train.describe import describe
 from hat_sr.train.loop import train
 from hat_sr.train.network import build_network, filled_network
+from hat_sr.train.recipe import differences
 from hat_sr.train.record import recipe_text
 from hat_sr.train.state import TrainState
 
@@ -142,8 +142,8 @@ def write_recipes(experiment: Experiment, folder: Path, recipes: Path, *, comman
     return commands
 
 
-def describe_all(experiment: Experiment, folder: Path) -> list[str]:
-    """What `run` would train, as `describe` says it of each arm; nothing is trained or written.
+def describe_all(experiment: Experiment, folder: Path, *, trust: bool = False) -> list[str]:
+    """What `run` would train, as `describe` says it of each arm, with `trust`; nothing is trained or written.
 
     Raises as `describe`.
     """
@@ -154,13 +154,15 @@ def describe_all(experiment: Experiment, folder: Path) -> list[str]:
             task = f", task {number} of {len(arm.tasks)}, whose steps take turns" if arm.tasks else ""
             after = f", after {arm.after}" if arm.after else ""
             lines += ["", f"{arm.name} (seed {seeds}{after}{task})"]
-            lines += describe(replace(recipe, seed=arm.seeds[0]), run_folder(folder, arm, arm.seeds[0]))
+            lines += describe(
+                replace(recipe, seed=arm.seeds[0]), run_folder(folder, arm, arm.seeds[0]), trust=trust
+            ).lines
     return lines[1:]
 
 
 def score(recipe: Recipe, place: Path, benchmarks: Path, sets: tuple[str, ...]) -> Result:
-    """Score what was trained in `place` on the sets, on the CPU. Raises as `benchmark` and `read_file`."""
-    network = filled_network(recipe, unwrap(read_file(place / "weights.safetensors")[0]))
+    """Score what was trained in `place` on the sets, on the CPU. Raises as `benchmark` and `read_state`."""
+    network = filled_network(recipe, read_state(place / "weights.safetensors")[0])
     upscale = padded(network, multiple=recipe.size_multiple, scale=recipe.upscale)
     scores = {}
     for name in sets:
@@ -234,8 +236,7 @@ def _is_done(recipe: Recipe, place: Path) -> bool:
     if not file.exists():
         return False
     before = json.loads(file.read_text(encoding="utf-8"))["recipe"]
-    now = json.loads(json.dumps(asdict(recipe)))
-    if changed := [key for key in now if now[key] != before.get(key)]:
+    if changed := differences(before, recipe):
         raise ConfigError(
             f"{place} was trained by another recipe ({', '.join(changed)}): give another -o, or delete it"
         )

@@ -3,15 +3,16 @@
 import copy
 import dataclasses
 import logging
+import operator
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hat_sr.errors import ConfigError, WeightsError
-from hat_sr.files import replacing
+from hat_sr.model import storage
 from hat_sr.train.config import Recipe
 from hat_sr.train.data.batches import open_data
 from hat_sr.train.distributed import open_processes
@@ -19,7 +20,7 @@ from hat_sr.train.loop import Progress, train_step
 from hat_sr.train.network import build_network, write_weights
 from hat_sr.train.objective import Objective
 from hat_sr.train.optim import learning_rate, make_optimizer
-from hat_sr.train.record import RunRecord, check_run
+from hat_sr.train.record import RunRecord, check_run, written_to
 from hat_sr.train.state import TrainState
 from hat_sr.train.stop import stop_requests
 from hat_sr.train.validate import validate
@@ -142,20 +143,20 @@ def _save(state: TrainState, folder: Path) -> None:
         "averaged": state.averaged.state_dict(),
         "optimizer": state.optimizer.state_dict(),
     }
-    with replacing(folder / "state.pt") as part:
-        torch.save(content, part)
-    write_weights(state.recipe, _first(state.averaged), folder / "weights.safetensors", state.recipe.provenance)
+    with written_to(folder):
+        storage.write_pickle(folder / "state.pt", content)
+        write_weights(state.recipe, _first(state.averaged), folder / "weights.safetensors", state.recipe.provenance)
 
 
 def _resume(state: TrainState, path: Path) -> None:
     if not path.exists():
         return
     try:
-        content = torch.load(path, weights_only=True)
+        content: Any = storage.read_file(path)[0]
         state.network.load_state_dict(content["network"])
         state.averaged.load_state_dict(content["averaged"])
         state.optimizer.load_state_dict(content["optimizer"])
-    except (RuntimeError, KeyError, OSError, EOFError, ValueError) as error:
+        state.step = operator.index(content["step"])
+    except (WeightsError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"{path} does not belong to these tasks: delete it to start anew. {error}") from error
-    state.step = content["step"]
     logger.info("going on from step %d of %s", state.step, path)

@@ -14,7 +14,7 @@ from hat_sr.model.banded import Report, forward_in_bands
 from hat_sr.model.checkpoint import METADATA_KEY, read_description
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
-from hat_sr.runtime.session import Session
+from hat_sr.runtime.session import Session, check_claim
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class SessionEngine:
     """An exported HAT, on the CPU, all rows at once.
 
     Raises ConfigError for another device, or a low precision that is not the session's; WeightsError if its file does
-    not say what it is.
+    not say what it is, or if a small image shows that it is something else.
     """
 
     has_bands = False
@@ -116,7 +116,12 @@ class SessionEngine:
             raise WeightsError(
                 f"{session.name}: it does not say what network it is: export it with hat_sr, which writes that into it"
             )
-        self.config, _ = read_description(session.metadata[METADATA_KEY])
+        try:
+            self.config, _ = read_description(session.metadata[METADATA_KEY])
+        except WeightsError as error:
+            raise WeightsError(f"{session.name}: {error}") from error
+        config = self.config
+        check_claim(session, scale=config.upscale, in_chans=config.in_chans, multiple=config.window_size)
         self.device = torch.device("cpu")
         self.dtype = torch.bfloat16 if session.precision == "bf16" else torch.float32
         self._session = session

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from hat_sr.errors import MissingExtraError, WeightsError, require
 from hat_sr.inference.network import Network
 from hat_sr.model.checkpoint import NETWORK_KEY
-from hat_sr.model.official import unwrap
-from hat_sr.model.storage import read_file
+from hat_sr.model.wrappers import read_state
 from hat_sr.model.zoo import label, local_file
 
 
@@ -25,8 +24,7 @@ def load_by_spandrel(name: str, error: WeightsError) -> Network:
     Raises WeightsError: `error` itself for a file that holds no weights at all.
     """
     try:
-        content, metadata = read_file(local_file(name))
-        state = unwrap(content)
+        state, metadata = read_state(local_file(name))
     except WeightsError:
         raise error from None  # no weights at all
     stated = None
@@ -81,7 +79,7 @@ def _read_stated(name: str, text: str) -> _Stated:
     try:
         content = json.loads(text)
         return _Stated(entry=str(content["entry"]), arguments=dict(content["arguments"]))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WeightsError(
             f"{name}: its metadata, under {NETWORK_KEY!r}, is not as hat-sr writes it: {error}"
         ) from error
@@ -100,6 +98,10 @@ def _make_as_stated(module: nn.Module, stated: _Stated, state: Mapping[str, Tens
             f"takes it for its own {kind.__name__}"
         )
     try:
+        with torch.device("meta"):  # sizes are the file's word: none is taken from memory before it is compared
+            shapes = {key: value.shape for key, value in kind(**stated.arguments).state_dict().items()}
+        if shapes != {key: value.shape for key, value in state.items()}:
+            raise ValueError("its tensors have other names or shapes")
         module.__init__(**stated.arguments)  # type: ignore[misc]
         module.load_state_dict(dict(state))
     except Exception as reason:  # a network's constructor raises what comes

@@ -14,7 +14,9 @@ from torch import Tensor
 from hat_sr.errors import ConfigError, InputError, WeightsError
 from hat_sr.model import official, storage
 from hat_sr.model.config import HATConfig
+from hat_sr.model.cost import num_parameters
 from hat_sr.model.hat import HAT
+from hat_sr.model.wrappers import CONTAINERS, read_state, shown, some
 
 Format = Literal["safetensors", "official"]
 
@@ -30,7 +32,7 @@ NETWORK_KEY = "hat_sr_network"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a file of weights holds. Whether the state fits the config exactly is checked by `build_model`."""
+    """What a file of weights holds, finite numbers. Whether they fit the config exactly is checked by `build_model`."""
 
     path: Path
     format: Format
@@ -65,8 +67,7 @@ def read_checkpoint(
     path = Path(path)
     given = {"conv_scale": conv_scale, "img_range": img_range, "mean": None if mean is None else tuple(mean)}
     try:
-        content, metadata = storage.read_file(path)
-        state = official.unwrap(content)
+        state, metadata = read_state(path)
         if NETWORK_KEY in metadata:
             raise WeightsError(
                 "it holds weights of a recipe's [network], which hat-sr trains and validates; those of spandrel "
@@ -79,6 +80,7 @@ def read_checkpoint(
             file_format, provenance = "official", {}
             config = official.infer_config(state, conv_scale=conv_scale, img_range=img_range, mean=mean)
             state = official.without_indices(state, config)
+        _check_size(config, state)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     for name, value in given.items():
@@ -136,7 +138,7 @@ def save_model(
         raise ConfigError(f"the official format cannot carry this network: {'; '.join(obstacles)}. Save as safetensors")
     if provenance:
         raise InputError("the official format has no place for provenance: leave it out, or save as safetensors")
-    storage.write_pickle(path, {official.CONTAINERS[0]: official.with_indices(state, model.config)})
+    storage.write_pickle(path, {CONTAINERS[0]: official.with_indices(state, model.config)})
 
 
 def config_from(settings: Mapping[str, object]) -> HATConfig:
@@ -145,8 +147,8 @@ def config_from(settings: Mapping[str, object]) -> HATConfig:
     Raises WeightsError for an unknown name, ConfigError or TypeError for a value that cannot be.
     """
     known = {setting.name for setting in dataclasses.fields(HATConfig)}
-    if unknown := sorted(settings.keys() - known):
-        raise WeightsError(f"its config has settings this version does not know ({', '.join(unknown)}): upgrade")
+    if unknown := settings.keys() - known:
+        raise WeightsError(f"its config has settings this version does not know ({some(unknown)}): upgrade")
     return HATConfig(**dict(settings))  # type: ignore[arg-type]
 
 
@@ -161,14 +163,27 @@ def read_description(text: str) -> tuple[HATConfig, dict[str, str]]:
         content = json.loads(text)
         config, provenance = config_from(dict(content["config"])), dict(content["provenance"])
         return config, {str(name): str(value) for name, value in provenance.items()}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WeightsError(f"its metadata, under {METADATA_KEY!r}, is not as hat-sr writes it: {error}") from error
+
+
+def _check_size(config: HATConfig, state: Mapping[str, Tensor]) -> None:
+    """Raise WeightsError if the network of that config has more than twice the numbers that are there.
+
+    So no file can ask for more memory than a multiple of its own size.
+    """
+    wanted, there = num_parameters(config), sum(value.numel() for value in state.values())
+    if wanted > 2 * there:
+        raise WeightsError(
+            f"its tensors are not those of a HAT as published: they hold {there:,} numbers, and a network of its "
+            f"config has {wanted:,}. It is incomplete or damaged"
+        )
 
 
 def _faults(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     """Each tensor that is missing, too many, or of another shape or kind than expected."""
     faults = [f"no {name}" for name in expected if name not in state]
-    faults += [f"{name}, which HAT does not have" for name in state if name not in expected]
+    faults += [f"{shown(name)}, which HAT does not have" for name in state if name not in expected]
     for name, value in state.items():
         if name in expected and value.shape != expected[name].shape:
             faults.append(f"{name} of shape {tuple(value.shape)} instead of {tuple(expected[name].shape)}")

@@ -1,4 +1,4 @@
-"""What a network costs to run."""
+"""What a network costs: operations, and numbers to be kept."""
 
 from hat_sr.model.config import HATConfig
 
@@ -11,6 +11,32 @@ def multiply_adds(config: HATConfig, height: int = 64, width: int = 64) -> int:
     54.6 G (published: 54.9 G) and HAT ×4 103.9 G (published: 102.4 G).
     """
     return height * width * _of_each_pixel(config) + sum(config.depths) * _of_channel_attention(config)
+
+
+def num_parameters(config: HATConfig) -> int:
+    """How many numbers the network of a config has learnt: weights, biases and tables of positions."""
+    channels, num_feat, M = config.embed_dim, config.num_feat, config.window_size
+    hidden, inner, squeezed = (
+        int(channels * config.mlp_ratio),
+        channels // config.compress_ratio,
+        channels // config.squeeze_factor,
+    )
+    # Two norms, Q, K and V, the projection, the MLP: the same in HAB and OCAB.
+    transformer = 4 * channels + 4 * (channels**2 + channels) + 2 * channels * hidden + hidden + channels
+    hab = transformer
+    if config.use_cab:
+        hab += 2 * 9 * channels * inner + inner + channels
+        if config.use_channel_attention:
+            hab += 2 * channels * squeezed + squeezed + channels
+    square = 9 * channels**2 + channels
+    groups = 0
+    for depth, num_heads in zip(config.depths, config.num_heads, strict=True):
+        groups += depth * (hab + (2 * M - 1) ** 2 * num_heads) + square
+        if config.use_ocab:
+            groups += transformer + (M + config.overlap_window_size - 1) ** 2 * num_heads
+    ends = 9 * config.in_chans * channels + channels + 4 * channels + square + 9 * channels * num_feat + num_feat
+    steps = sum(step**2 * (9 * num_feat**2 + num_feat) for step in config.upsampling_steps)
+    return groups + ends + steps + 9 * num_feat * config.in_chans + config.in_chans
 
 
 def _of_each_pixel(config: HATConfig) -> int:

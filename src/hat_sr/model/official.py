@@ -5,7 +5,8 @@ Nothing else in the package knows these facts. Our own keys are the released one
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,19 +14,17 @@ from torch import Tensor
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.model.config import HATConfig
 from hat_sr.model.window import overlap_relative_position_index, relative_position_index
-
-State = dict[str, Tensor]
+from hat_sr.model.wrappers import State, some
 
 UNSEEN_IN_SHAPES = ("conv_scale", "img_range", "mean")
 """Settings that change what a HAT computes but not the shape of any tensor."""
-
-CONTAINERS = ("params_ema", "params")
-"""Where released files keep the parameters, best first: the moving average, then the plain ones."""
 
 INDEX_SA, INDEX_OCA = "relative_position_index_SA", "relative_position_index_OCA"
 
 _BLOCK = "layers.0.residual_group.blocks.0"
 _OVERLAP = "layers.0.residual_group.overlap_attn"
+
+_IN_BLOCK = re.compile(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", re.ASCII)
 
 _MARKS = ("conv_first.weight", "conv_last.weight", f"{_BLOCK}.conv_block.cab.0.weight", f"{_OVERLAP}.qkv.weight")
 """Keys that HAT has and its relatives do not all have."""
@@ -38,28 +37,6 @@ _OTHER_NETWORKS = {
     "body.0.weight": "SRVGGNetCompact (Real-ESRGAN compact)",
 }
 """A key → the network whose files have it, tried in this order on files that are not HAT's."""
-
-
-def unwrap(loaded: object) -> State:
-    """The state dict in a loaded file: under `params_ema` or `params`, or bare; `module.` prefixes are taken off.
-
-    Raises WeightsError if there is none.
-    """
-    if not isinstance(loaded, dict):
-        raise WeightsError(f"it holds a {type(loaded).__name__}, not a state dict: save the network's state_dict()")
-    if "optimizers" in loaded:
-        raise WeightsError("it is a training state, not weights: use the file of the network (net_g_….pth) beside it")
-    if {"network", "averaged", "optimizer"} <= loaded.keys():
-        raise WeightsError(
-            "it is a training state, not weights: use weights.safetensors (or stopped.safetensors) beside it"
-        )
-    state = next((loaded[name] for name in CONTAINERS if name in loaded), loaded)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(
-            f"it holds {_some(map(str, loaded))}, not a state dict: the tensors must be under "
-            f"{' or '.join(CONTAINERS)}, or at the top"
-        )
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
 def infer_config(
@@ -78,7 +55,8 @@ def infer_config(
     _check_is_hat(state)
     embed_dim, in_chans = _shape(state, "conv_first.weight", 4)[:2]
     num_feat = _shape(state, "conv_last.weight", 4)[1]
-    groups = range(_count(state, "layers"))
+    depths = _depths(state)
+    groups = range(len(depths))
     tables = [f"layers.{group}.residual_group.blocks.0.attn.relative_position_bias_table" for group in groups]
     window_size = (math.isqrt(_shape(state, tables[0], 2)[0]) + 1) // 2
     overlap = math.isqrt(_shape(state, f"{_OVERLAP}.relative_position_bias_table", 2)[0]) + 1 - 2 * window_size
@@ -88,7 +66,7 @@ def infer_config(
             upscale=math.prod(math.isqrt(channels // num_feat) for channels in steps),
             in_chans=in_chans,
             embed_dim=embed_dim,
-            depths=tuple(_count(state, f"layers.{group}.residual_group.blocks") for group in groups),
+            depths=depths,
             num_heads=tuple(_shape(state, table, 2)[1] for table in tables),
             window_size=window_size,
             overlap_ratio=_ratio(overlap, window_size),
@@ -113,10 +91,10 @@ def without_indices(state: Mapping[str, Tensor], config: HATConfig) -> State:
     Raises WeightsError where they differ: the window or the overlap is another than the shapes say. They are compared
     modulo the bias table, since some are written as negative numbers that count from its end.
     """
-    for name, expected in _indices(config).items():
-        index = state.get(name)
-        rows = int(expected.max()) + 1
-        if index is not None and (index.shape != expected.shape or not torch.equal(index % rows, expected)):
+    num_queries, num_keys = config.window_size**2, config.overlap_window_size**2
+    shapes = {INDEX_SA: (num_queries, num_queries), INDEX_OCA: (num_queries, num_keys)}
+    for name in shapes.keys() & state.keys():
+        if state[name].shape != shapes[name] or not _same_places(state[name], _indices(config)[name]):
             raise WeightsError(
                 f"its {name} is not that of window_size {config.window_size} and overlap_ratio "
                 f"{config.overlap_ratio:g}, which its other tensors say: a variant of HAT that hat-sr does not run"
@@ -163,6 +141,11 @@ def _indices(config: HATConfig) -> State:
     }
 
 
+def _same_places(index: Tensor, expected: Tensor) -> bool:
+    """Whether two index tables lead to the same places in a bias table."""
+    return not index.is_floating_point() and torch.equal(index.long() % (int(expected.max()) + 1), expected)
+
+
 def _check_is_hat(state: Mapping[str, Tensor]) -> None:
     missing = [name for name in _MARKS if name not in state]
     if not missing:
@@ -170,9 +153,7 @@ def _check_is_hat(state: Mapping[str, Tensor]) -> None:
     for name, network in _OTHER_NETWORKS.items():
         if name in state:
             raise WeightsError(f"it holds weights of {network}, not of HAT")
-    raise WeightsError(
-        f"it holds weights of another network than HAT: keys such as {_some(state)}, and no {missing[0]}"
-    )
+    raise WeightsError(f"it holds weights of another network than HAT: keys such as {some(state)}, and no {missing[0]}")
 
 
 def _shape(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
@@ -184,6 +165,15 @@ def _shape(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int
     return shape
 
 
+def _depths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """How many blocks each group has."""
+    blocks: dict[str, set[str]] = {}
+    for name in state:
+        if (found := _IN_BLOCK.match(name)) is not None:
+            blocks.setdefault(found[1], set()).add(found[2])
+    return tuple(len(blocks.get(str(group), ())) for group in range(len(blocks)))
+
+
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many numbered modules with parameters there are below `prefix`."""
     return len({name[len(prefix) + 1 :].partition(".")[0] for name in state if name.startswith(f"{prefix}.")})
@@ -193,8 +183,3 @@ def _ratio(part: int, whole: int) -> float:
     """A ratio r for which int(whole · r) is `part`; rounding can put the quotient just below."""
     ratio = part / whole
     return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
-
-
-def _some(names: Iterable[object]) -> str:
-    listed = sorted(map(repr, names))
-    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "") if listed else "nothing"

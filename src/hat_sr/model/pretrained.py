@@ -97,5 +97,5 @@ def _read_config(path: Path) -> HATConfig | None:
         if not isinstance(content, dict) or content.get("library_name") != LIBRARY:
             return None
         return config_from({name: value for name, value in content.items() if name not in _IDENTITY})
-    except (ValueError, TypeError, WeightsError) as error:
+    except (ValueError, TypeError, WeightsError, RecursionError) as error:
         raise WeightsError(f"{path} is not as hat-sr writes it: {error}") from error

@@ -105,12 +105,13 @@ def read_source(
             return read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
     path = local_file(source)
     if isinstance(source, str) and not path.exists():
-        if path.name == source and path.suffix not in _FILE_SUFFIXES:
+        if path.name == source:
             raise WeightsError(_unknown_name(source))
         if _may_be_repo(source):
             raise WeightsError(
                 f"{source}: there is no such file. If a model on the Hugging Face Hub is meant: {hub.PREFIX}{source}"
             )
+        raise WeightsError(f"{source}: there is no such file{_near_path(path)}")
     checkpoint = read_checkpoint(path, conv_scale=conv_scale, img_range=img_range, mean=mean)
     check_config(checkpoint)
     return checkpoint
@@ -198,12 +199,32 @@ def _folder() -> Traversable:
     return importlib.resources.files("hat_sr") / "weights"
 
 
+def _near_path(path: Path) -> str:
+    """What may be meant by the path of a file that is not there: one beside it, or a name in the package."""
+    if not path.parent.is_dir():
+        return f": the folder {path.parent} does not exist"
+    files = [file.name for file in path.parent.iterdir() if file.suffix.lower() in _FILE_SUFFIXES]
+    if near := difflib.get_close_matches(path.name, files, n=1):
+        return f"; did you mean {path.with_name(near[0])}?"
+    if (name := _without_suffix(path.name)) in bundled_names():
+        return f"; the network {name!r} is in the package: give that name, without a folder and an ending"
+    return ""
+
+
+def _without_suffix(name: str) -> str:
+    """A name as it may be known: without the ending of a file of weights."""
+    return next((name.removesuffix(end) for end in _FILE_SUFFIXES if name.lower().endswith(end)), name)
+
+
 def _unknown_name(name: str) -> str:
     bundled = bundled_names()
     published = [model.name for model in PUBLISHED]
     by_lower_case = {known.lower(): known for known in (*bundled, *published)}
-    nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    nearest = difflib.get_close_matches(_without_suffix(name).lower(), by_lower_case, n=1)
     known = by_lower_case[nearest[0]] if nearest else None
+    files = [file.name for file in Path().iterdir() if file.suffix.lower() in _FILE_SUFFIXES]
+    if near := difflib.get_close_matches(name, files, n=1, cutoff=0.8):
+        return f"{name}: there is no such file; did you mean {near[0]}?"
     if known in published:
         return (
             f"{name!r} is not in the package: {known}.pth is published at {' and '.join(WHERE_PUBLISHED)}; "

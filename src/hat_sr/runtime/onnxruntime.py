@@ -28,13 +28,17 @@ def load(source: Path | bytes, precision: str) -> tuple[Callable[[Tensor], Tenso
     except Exception as error:  # its errors have no common base
         name = "these bytes" if isinstance(source, bytes) else source
         raise WeightsError(f"{name}: no network that ONNX Runtime can open ({error})") from error
-    (name,) = (one.name for one in session.get_inputs())
+    inputs = [one.name for one in session.get_inputs()]
+    if len(inputs) != 1:
+        raise WeightsError(
+            f"{source if isinstance(source, Path) else 'it'}: it has {len(inputs)} inputs, not one image"
+        )
 
     def run(x: Tensor) -> Tensor:
         try:
-            (out,) = session.run(None, {name: x.contiguous().numpy()})
+            (out,) = session.run(None, {inputs[0]: x.contiguous().numpy()})
+            return torch.from_numpy(out)
         except Exception as error:
             raise RuntimeError(f"ONNX Runtime: {error}") from error
-        return torch.from_numpy(out)
 
     return run, dict(session.get_modelmeta().custom_metadata_map)

@@ -56,7 +56,10 @@ def load(source: Path | bytes, precision: str) -> tuple[Callable[[Tensor], Tenso
         raise WeightsError(f"{name}: no network that OpenVINO can open ({reason})") from error
 
     def run(x: Tensor) -> Tensor:
-        out = torch.from_numpy(compiled(x.contiguous().numpy())[0])
+        try:
+            out = torch.from_numpy(compiled(x.contiguous().numpy())[0])
+        except TypeError as error:  # numbers that torch does not have
+            raise RuntimeError(f"OpenVINO: {error}") from error
         if out.numel() == 0:  # what it makes of sides that do not fit, without a word
             raise RuntimeError(f"OpenVINO makes nothing of {tuple(x.shape)}: sides are multiples of window_size")
         return out

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from hat_sr.errors import ConfigError, InputError, WeightsError
@@ -19,6 +20,9 @@ SUFFIXES: dict[str, Runtime] = {".onnx": "onnxruntime", ".xml": "openvino"}
 
 PRECISIONS: dict[Runtime, tuple[str, ...]] = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
 """What each can compute in on a CPU, whatever the file stores."""
+
+LARGEST_PIXEL = 16
+"""What no network makes of an image in [0, 1], even at a bad start: 255 would be another range of pixels."""
 
 _LOADERS = {"onnxruntime": onnxruntime.load, "openvino": openvino.load}
 
@@ -85,6 +89,35 @@ def open_session(path: str | PathLike[str], *, precision: str = "auto") -> Sessi
         fingerprint=digest.hexdigest(),
         run=run,
     )
+
+
+def check_claim(session: Session, *, scale: int, in_chans: int, multiple: int) -> None:
+    """Run two small images, and raise WeightsError unless the results are what a network of that kind makes.
+
+    They are finite float32 numbers near [0, 1], `scale` times as large, and not the same for an image and its negative.
+    multiple: what sides of images are multiples of.
+    """
+    height, width = multiple, 2 * multiple
+    slope = torch.linspace(0, 1, height * width).view(1, 1, height, width).expand(1, in_chans, height, width)
+    wanted = (2, in_chans, scale * height, scale * width)
+    try:
+        out = session.run(torch.cat([slope, 1 - slope]))
+    except RuntimeError as error:
+        raise WeightsError(f"{session.name}: it does not run as a ×{scale} network ({error})") from error
+    found = None
+    if tuple(out.shape) != wanted or out.dtype != torch.float32:
+        found = f"makes {tuple(out.shape)} {out.dtype} of {(2, in_chans, height, width)}, not {wanted} torch.float32"
+    elif not out.isfinite().all():
+        found = "makes NaN or infinity"
+    elif out.abs().max() > LARGEST_PIXEL:
+        found = f"makes numbers up to {out.abs().max():.3g} of images in [0, 1]"
+    elif torch.equal(out[0], out[1]):
+        found = "makes the same of every image"
+    if found is not None:
+        raise WeightsError(
+            f"{session.name}: it says that it is a ×{scale} network, and {found}: it is damaged, or of another "
+            "network. Export it again (hat-sr export)"
+        )
 
 
 def session_of(

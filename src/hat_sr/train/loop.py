@@ -28,7 +28,7 @@ from hat_sr.train.distributed import (
 )
 from hat_sr.train.network import write_weights
 from hat_sr.train.optim import ema_decay, learning_rate
-from hat_sr.train.record import RunRecord, check_run
+from hat_sr.train.record import RunRecord, check_run, written_to
 from hat_sr.train.state import TrainState, has_state, resume_state, save_state, start_state
 from hat_sr.train.stop import stop_requests
 from hat_sr.train.validate import validate
@@ -132,8 +132,9 @@ class _Run:
 
     def save(self) -> None:
         """Write the state and the averaged weights."""
-        save_state(self.state, self.state_file)
-        self._write_weights("weights.safetensors", whole_state(self.state.averaged))
+        with written_to(self.folder):
+            save_state(self.state, self.state_file)
+            self._write_weights("weights.safetensors", whole_state(self.state.averaged))
 
     def close(self) -> None:
         """Let go of the run's folder, and of what wraps the network for several processes, before they part."""
@@ -161,7 +162,8 @@ class _Run:
         self.record.write_pictures(self.state.step, pictures)
         if score.psnr > self.state.best_psnr:
             self.state.best_psnr = score.psnr
-            self._write_weights("best.safetensors", weights)
+            with written_to(self.folder):
+                self._write_weights("best.safetensors", weights)
         return {"psnr": score.psnr, "ssim": score.ssim}
 
     def _write_weights(self, name: str, weights: dict[str, Tensor]) -> None:

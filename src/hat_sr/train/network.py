@@ -17,6 +17,7 @@ from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.model.hub import is_hub_name
 from hat_sr.model.initialise import initialise_as_interpolator
+from hat_sr.model.wrappers import read_state
 from hat_sr.model.zoo import local_file, read_source
 from hat_sr.train.config import NetworkConfig, Recipe
 
@@ -36,17 +37,22 @@ def build_network(recipe: Recipe) -> nn.Module:
         network = _fresh_network(recipe)
     if recipe.start_from is None:
         return network
-    path = Path(recipe.start_from)
-    is_path = path.name != recipe.start_from and not is_hub_name(recipe.start_from)  # else it may be a name
-    if is_path and not path.exists():
-        raise WeightsError(
-            f"start_from {path} is not there: run the training that writes it, or give --start-from FILE"
-        )
+    if missing := missing_start(recipe):
+        raise WeightsError(missing)
     if isinstance(network, HAT):
         load_what_fits(network, recipe.start_from)
     else:
         _load_other(network, local_file(recipe.start_from))
     return network
+
+
+def missing_start(recipe: Recipe) -> str | None:
+    """What to do if `start_from` is the path of a file that is not there; None if it is there, or no path."""
+    path = Path(recipe.start_from or "")
+    is_path = recipe.start_from not in (None, path.name) and not is_hub_name(str(recipe.start_from))
+    if not is_path or path.exists():
+        return None
+    return f"start_from {path} is not there: run the training that writes it, or give --start-from FILE"
 
 
 def _fresh_network(recipe: Recipe) -> nn.Module:
@@ -146,6 +152,6 @@ def _other_network(config: NetworkConfig) -> nn.Module:
 
 def _load_other(network: nn.Module, path: Path) -> None:
     try:
-        network.load_state_dict(official.unwrap(storage.read_file(path)[0]))
+        network.load_state_dict(read_state(path)[0])
     except (WeightsError, RuntimeError) as error:
         raise WeightsError(f"{path} does not fit the recipe's [network]: {error}") from error

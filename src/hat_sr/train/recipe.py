@@ -2,18 +2,22 @@
 
 import copy
 import difflib
+import json
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from cyclopts.config import Dict
 
 from hat_sr.degradation.config import expanded
 from hat_sr.errors import ConfigError
+from hat_sr.model.zoo import names_a_path
 from hat_sr.train.config import Recipe
+
+T = TypeVar("T")
 
 _TABLES = ("model", "network", "data", "optim", "perceptual", "adversary", "log", "provenance")
 
@@ -26,11 +30,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: give a recipe, a TOML file such as those in recipes/")
+    return read_recipe(parse_toml(path.read_bytes(), path), path, overrides)
+
+
+def parse_toml(content: bytes, path: Path) -> dict[str, Any]:
+    """What a TOML file says. Raises ConfigError, which names `path`, if it is none."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(content.decode())
+    except ValueError as error:  # of a number with too many digits, too, which is no TOMLDecodeError
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return read_recipe(content, path, overrides)
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested without end: give a recipe such as those in recipes/") from error
 
 
 def read_recipe(content: dict[str, object], path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -75,6 +85,63 @@ def read_recipe(content: dict[str, object], path: Path, overrides: Sequence[str]
     if recipe.network is None or not arguments:
         return recipe
     return replace(recipe, network=replace(recipe.network, arguments=arguments))
+
+
+def differences(saved: Mapping[str, object], recipe: Recipe) -> dict[str, str]:
+    """What differs between a recipe that was saved, as JSON has its `asdict`, and `recipe`: "before → now" by name.
+
+    Values are compared as they take effect: a setting that the saved one does not have has its default, and a path is
+    that of a file, however it is written. Raises ConfigError if the saved settings cannot be.
+    """
+    try:
+        saved_recipe = _built(saved, Recipe)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"the recipe saved there is not one of hat-sr: {error}") from error
+    known = dict(_leaves(asdict(saved_recipe)))
+    gone = {name: value for name, value in _leaves(saved) if name not in known}
+    before, now = _in_effect(saved_recipe) | gone, _in_effect(recipe)
+    return {
+        name: f"{name} {before.get(name, 'not there')} → {now.get(name, 'not there')}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    }
+
+
+def _built(value: Mapping[str, object], kind: type[T]) -> T:
+    """The dataclass `kind` of its `asdict`, with defaults for what is missing, and without what it has no field for."""
+    hints = get_type_hints(kind)
+
+    def part(name: str, given: Any) -> object:
+        inner = _dataclass_in(hints[name])
+        if inner is None or given is None:
+            return given
+        return tuple(_built(one, inner) for one in given) if isinstance(given, list) else _built(given, inner)
+
+    return kind(**{name: part(name, given) for name, given in value.items() if name in hints})
+
+
+def _in_effect(recipe: Recipe) -> dict[str, object]:
+    """Every setting by its dotted name, paths resolved; `data.root` is in those of the sources."""
+    content = json.loads(json.dumps(asdict(recipe)))
+    root = content["data"].pop("root")
+    for source in content["data"]["sources"]:
+        for name in ("path", "lr_path", "teacher_path"):
+            if source[name] is not None and "://" not in source[name]:
+                source[name] = str(Path(root, source[name]).resolve())
+    if content["log"]["validation_folder"] is not None:
+        content["log"]["validation_folder"] = str(Path(content["log"]["validation_folder"]).resolve())
+    if recipe.start_from is not None and names_a_path(recipe.start_from):
+        content["start_from"] = str(Path(recipe.start_from).resolve())
+    return dict(_leaves(content))
+
+
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """Every setting with its dotted name."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
 
 
 def _check_keys(table: Mapping[str, object], kind: type, path: Path, where: str = "") -> None:

@@ -1,7 +1,8 @@
 """What a run's folder holds besides the state: the recipe in effect, the log, TensorBoard's files, pictures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from hat_sr.errors import ConfigError, DataError, TrainingError, require
 from hat_sr.evaluate.dataset import find_datasets
-from hat_sr.files import PART_PREFIX, locked, replacing, what_blocks_writing
+from hat_sr.files import locked, remove_leftovers, replacing, what_blocks_writing
 from hat_sr.image.convert import to_pixels
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
@@ -31,14 +32,13 @@ class RunRecord:
         if lock is None:
             raise TrainingError(f"another training is running in {folder}: wait for it, or train into another folder")
         self._lock = lock
-        for left in folder.glob(f"{PART_PREFIX}*.part"):  # by a training that was killed while it wrote
-            left.unlink()
+        remove_leftovers(folder, only_abandoned=False)  # of a training, an export, that was killed while it wrote
         self.folder = folder
         self.log = folder / "log.jsonl"
-        _write_text(folder / "recipe.toml", recipe_text(recipe))
+        _write(folder / "recipe.toml", recipe_text(recipe).encode())
         if self.log.exists():
-            lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
-            _write_text(self.log, "".join(line for line in lines if _step(line) <= first_step))
+            lines = self.log.read_bytes().splitlines(keepends=True)
+            _write(self.log, b"".join(line for line in lines if _step(line) <= first_step))
         self.board = None
         if recipe.log.tensorboard:
             tensorboard = require("torch.utils.tensorboard", extra="train")
@@ -46,7 +46,7 @@ class RunRecord:
 
     def write(self, step: int, record: Mapping[str, float]) -> None:
         """Add what is known after `step` steps."""
-        with self.log.open("a", encoding="utf-8") as file:
+        with written_to(self.folder), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **record}) + "\n")
         if self.board is not None:
             for name, value in record.items():
@@ -67,6 +67,18 @@ class RunRecord:
             write_image(folder / f"{step:08}.png", Image(to_pixels(picture, "uint8")))
             if self.board is not None:
                 self.board.add_image(name, picture[0].clamp(0, 1), step)
+
+
+@contextmanager
+def written_to(folder: Path) -> Iterator[None]:
+    """Turn what the system says against writing into a run's folder, a full disk say, into a TrainingError."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"the run in {folder} cannot be written ({error.strerror or error}): make room there, then start the same "
+            "command again; it goes on from the last saved state"
+        ) from error
 
 
 def check_run(recipe: Recipe, folder: Path) -> None:
@@ -105,14 +117,14 @@ def _without_none(value: Any) -> Any:
     return [_without_none(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _step(line: str) -> float:
-    """The step of a line of the log; infinite for a line that was cut short."""
+def _step(line: bytes) -> float:
+    """The step of a line of the log; infinite for a line that was cut short or damaged."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        return float(json.loads(line.decode())["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content)

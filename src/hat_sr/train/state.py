@@ -5,11 +5,9 @@ import json
 import logging
 import math
 import os
-import pickle
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from hat_sr.errors import WeightsError
+from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.files import replacing
+from hat_sr.model import storage
 from hat_sr.model.hat import HAT
 from hat_sr.train.config import Recipe
 from hat_sr.train.distributed import (
@@ -36,11 +35,15 @@ from hat_sr.train.distributed import (
 from hat_sr.train.network import build_network
 from hat_sr.train.objective import Objective
 from hat_sr.train.optim import make_optimizer
+from hat_sr.train.recipe import differences
 
 logger = logging.getLogger(__name__)
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""What `zipfile` raises for a damaged file: the last two if the method of compression is what has changed."""
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
+"""What `zipfile` raises for a damaged file, besides RuntimeError, ValueError and OSError."""
+
+_KINDS = {"step": int, "best_psnr": float, "recipe": dict, "network": dict, "averaged": dict, "optimizer": dict}
+"""What a state's file holds."""
 
 
 @dataclass
@@ -135,7 +138,7 @@ def save_state(state: TrainState, path: Path) -> None:
         return
     with replacing(path) as part:
         with part.open("wb") as file:
-            torch.save(content, file)
+            storage.save_pickle(content, file)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
@@ -168,15 +171,20 @@ def resume_state(state: TrainState, path: Path) -> bool:
     every process. Raises WeightsError for another network, and if files are there and none of them can be read;
     TrainingError if processes find different states.
     """
-    content = _read_state(path, state.recipe)
+    content = read_state(path, state.recipe)
     check_same("the step they go on from", -1 if content is None else content["step"])
     if content is None:
         return False
-    set_whole_state(state.network, content["network"])
-    set_whole_state(state.averaged, content["averaged"])
-    set_whole_optimizer_state(state.network, state.optimizer, content["optimizer"])
-    if state.objective.adversary is not None and "adversary" in content:
-        state.objective.adversary.load_state_dict(content["adversary"])
+    try:
+        set_whole_state(state.network, content["network"])
+        set_whole_state(state.averaged, content["averaged"])
+        set_whole_optimizer_state(state.network, state.optimizer, content["optimizer"])
+        if state.objective.adversary is not None and "adversary" in content:
+            state.objective.adversary.load_state_dict(content["adversary"])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise WeightsError(
+            f"{path} does not hold a state of this recipe's network: delete it to start anew ({error})"
+        ) from error
     for group in state.optimizer.param_groups:
         group["betas"], group["weight_decay"] = state.recipe.optim.betas, state.recipe.optim.weight_decay
     state.step = content["step"]
@@ -184,50 +192,63 @@ def resume_state(state: TrainState, path: Path) -> bool:
     return True
 
 
-def _read_state(path: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """What the newest file holds that can be read; None if there is none."""
+def read_state(path: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """What the newest file holds that can be read, the one at `path` or the one before it; None if there is none.
+
+    Settings that differ from those it was saved with are logged. Raises WeightsError as `resume_state`.
+    """
     candidates = [file for file in (path, previous(path)) if file.exists()]
+    reasons = []
     for file in candidates:
         try:
             content = _load(file)
-        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError, *_DAMAGED) as error:
-            logger.warning("%s cannot be read, going back to the state before it: %s", file, error)
+        except (WeightsError, OSError, ValueError, RuntimeError, *_DAMAGED) as error:
+            reasons.append(f"{file} cannot be read: {error}")
             continue
-        if not isinstance(content, dict) or "recipe" not in content:
-            raise WeightsError(f"{file} was not written by this version of hat-sr: train into another folder")
-        _compare_recipes(file, json.loads(content["recipe"]), recipe)
+        if reasons:
+            logger.warning("%s; going back to the state before it", reasons[0])
+        _compare_recipes(file, content["recipe"], recipe)
         return content
-    if candidates:
-        raise WeightsError(f"{path} and the state before it cannot be read: delete them to start anew")
+    if reasons:
+        raise WeightsError(f"{'; '.join(reasons)}. Delete what is named to start anew, or train into another folder")
     return None
 
 
-def _load(file: Path) -> Any:
-    """What `torch.save` wrote. Raises one of _DAMAGED if a part has changed since, which `torch.load` does not see."""
+def _load(file: Path) -> dict[str, Any]:
+    """The content of a state's file, of the kinds that `save_state` writes.
+
+    Raises WeightsError for another file, and one of _DAMAGED if a part has changed since, which torch does not see.
+    """
+    found, _ = storage.read_file(file)
     with zipfile.ZipFile(file) as archive:
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"{damaged} in it is damaged")
-    return torch.load(file, weights_only=True)
+    content = found if isinstance(found, dict) else {}
+    try:
+        content["recipe"] = json.loads(content.get("recipe", ""))
+    except (ValueError, TypeError, RecursionError):
+        content = {}
+    if not _is_state(content):
+        raise WeightsError("it was not written by this version of hat-sr")
+    return content
+
+
+def _is_state(content: dict[str, Any]) -> bool:
+    """Whether that is what a state's file holds."""
+    if not all(isinstance(content.get(name), kind) for name, kind in _KINDS.items()):
+        return False
+    step, optimizer = content["step"], content["optimizer"]
+    # Of a step there are averages of its gradients: torch would go on without them and say nothing.
+    has_averages = step == 0 or bool(optimizer.get("state"))
+    return step >= 0 and isinstance(optimizer.get("param_groups"), list) and has_averages
 
 
 def _compare_recipes(file: Path, saved: dict[str, Any], recipe: Recipe) -> None:
-    before = dict(_leaves(saved))
-    now = dict(_leaves(json.loads(json.dumps(asdict(recipe)))))
-    changes = {
-        key: f"{key} {before.get(key, 'not there')} → {now.get(key, 'not there')}"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    }
-    if wrong := [change for key, change in changes.items() if key.split(".")[0] in ("model", "network")]:
+    try:
+        changes = differences(saved, recipe)
+    except ConfigError as error:
+        raise WeightsError(f"{file} was not written by this version of hat-sr ({error}): train elsewhere") from error
+    if wrong := [change for name, change in changes.items() if name.split(".")[0] in ("model", "network")]:
         raise WeightsError(f"{file} belongs to another recipe; train into another folder. {'; '.join(wrong[:3])}")
     if changes:
         logger.warning("going on with other settings than before: %s", "; ".join(changes.values()))
-
-
-def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Every setting with its dotted name."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else key)
-    else:
-        yield name, value

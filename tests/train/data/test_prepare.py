@@ -285,9 +285,22 @@ def test_destinations_that_are_refused(tmp_path):
         _prepare(tmp_path, crop=32)
     with pytest.raises(ConfigError, match="source photos then, elsewhere now"):
         _prepare(tmp_path, described={"source": "elsewhere"})
-    (tmp_path / "out" / JOURNAL).write_text("{no json\n")
-    with pytest.raises(ConfigError, match="is damaged"):
-        _prepare(tmp_path)
+    for text in ("{no json\n", "[1, 2]\n", "[" * 100_000 + "\n"):
+        (tmp_path / "out" / JOURNAL).write_text(text)
+        with pytest.raises(ConfigError, match="is damaged"):
+            _prepare(tmp_path)
+
+
+def test_one_at_a_time(tmp_path):
+    make_photos(tmp_path)
+
+    def second(number, total):
+        with pytest.raises(ConfigError, match="another hat-sr data prepare is at work in"):
+            _prepare(tmp_path)
+
+    done = _prepare(tmp_path, on_progress=second)
+    assert (done.num_images, done.num_done_before) == (3, 0)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [JOURNAL, "0.png", "1.png", "2.png"]
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,33 @@ def test_what_is_refused_before_anything_is_read(root):
         _open(root, num_workers=3, num_ranks=2)
     with pytest.raises(ConfigError, match="cannot be kept in memory"):
         _open(root, in_memory=True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "pipe:touch made",
+        "pipe://touch made",
+        "{pipe:touch made,}",
+        "PIPE://x",
+        "http://a/$(touch made)",
+        "ftp://a/b.tar",
+    ],
+)
+def test_a_recipe_runs_no_command_through_a_shard(root, monkeypatch, path):
+    monkeypatch.chdir(root)
+    with pytest.raises((ConfigError, DataError), match=r"is not read|do not exist"):
+        _open(root, path=path)
+    assert not (root / "made").exists()
+
+
+def test_a_shard_whose_name_looks_like_an_address_is_a_file(root, monkeypatch):
+    monkeypatch.chdir(root)
+    (root / "0.tar").rename("touch:made.tar")
+    assert len(_names(_open(root, path="touch:made.tar"))) == 12
+
+
+@pytest.mark.parametrize("path", ["{0..99999999999}.tar", "{0..9999}{0..9999}.tar", "{0..3.tar", "{" * 5000])
+def test_patterns_that_cannot_be(root, path):
+    with pytest.raises((ConfigError, DataError), match=r"pattern of shards|do not exist"):
+        _open(root, path=path)

@@ -413,3 +413,21 @@ def test_a_recipe_is_written_only_where_there_is_room(tmp_path):
 
 def test_folders_of_ground_truth_are_those_of_the_benchmark():
     assert GROUND_TRUTH == HR_FOLDERS
+
+
+@pytest.mark.parametrize("kind", ["lists", "mappings", "itself", "size"])
+def test_a_file_that_unfolds_without_end(tmp_path, kind):
+    """Ten aliases of ten aliases of …: a few lines that stand for more values than fit into any memory."""
+    lines = ["a0: &a0 [1, 2]"] if kind == "lists" else ["a0: &a0 {x: 1}"]
+    for number in range(1, 30):
+        if kind == "lists":
+            lines.append(f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]")
+        else:
+            lines.append(f"a{number}: &a{number} {{{', '.join(f'k{one}: *a{number - 1}' for one in range(10))}}}")
+    if kind == "itself":
+        lines = ["a: &a", "  b: *a"]
+    if kind == "size":
+        lines = ["a: b"] * 300_000
+    (tmp_path / "bomb.yml").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match=r"no option file|nested without end"):
+        import_options(tmp_path / "bomb.yml")

@@ -4,10 +4,10 @@ What is done is written down in a journal in the destination, so that a run that
 """
 
 import os
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,12 +16,14 @@ import numpy as np
 import torch
 
 from hat_sr.errors import ConfigError, ImageError
-from hat_sr.files import PART_PREFIX
+from hat_sr.files import PART_PREFIX, locked, remove
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.train.data.parallel import in_threads
 from hat_sr.train.data.sources import Source
 from hat_sr.train.data.store import Journal, Made, Piece, open_store
+
+_LOCK = f"{PART_PREFIX}prepare.lock"
 
 LONGEST_KEY = 500
 """Bytes of a name in a database; LMDB takes 511, and _s001 may be added."""
@@ -80,11 +82,21 @@ def prepare(
     another config, an existing destination is refused. An image that cannot be used is left out, named in the result,
     and tried again by the next run. Images are read and written in as many threads as torch has.
 
-    Raises ConfigError for a destination that holds something else, and ImageError, DataError or OSError if it cannot be
-    written; what is done by then is kept.
+    Raises ConfigError for a destination that holds something else or that another process prepares into, and
+    ImageError, DataError or OSError if it cannot be written; what is done by then is kept.
     """
     settings = described_as | {key: value for key, value in asdict(config).items() if key != "shard_bytes"}
-    _claim(destination, Path(source.where))
+    with _claimed(destination, Path(source.where)):
+        return _prepare(source, destination, config, settings, on_progress)
+
+
+def _prepare(
+    source: Source,
+    destination: Path,
+    config: PrepareConfig,
+    settings: dict[str, object],
+    on_progress: Progress | None,
+) -> Prepared:
     journal = Journal(destination, settings)
     names = unique_names([source.name(index) for index in range(len(source))])
     todo = [index for index in _order(len(source), config) if source.name(index) not in journal.done]
@@ -181,17 +193,29 @@ def _order(num_images: int, config: PrepareConfig) -> list[int]:
     return [int(index) for index in np.random.default_rng(0).permutation(num_images)]
 
 
-def _claim(destination: Path, source: Path) -> None:
-    """Make the folder, and clear what a killed run left. Raises ConfigError if it holds, or is in, something else."""
+@contextmanager
+def _claimed(destination: Path, source: Path) -> Iterator[None]:
+    """Make the folder, have it alone for the block, and clear what a killed run left.
+
+    Raises ConfigError if it holds, or is in, something else, or if another process prepares into it.
+    """
     if destination.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"the destination {destination} is in {source}: take another folder, outside of it")
     if destination.exists() and not destination.is_dir():
         raise ConfigError(f"the destination {destination} is a file: name a folder")
     destination.mkdir(parents=True, exist_ok=True)
-    if not Journal.is_in(destination) and any(destination.iterdir()):
-        raise ConfigError(f"{destination} is not empty, and not of hat-sr data prepare: name a new or empty folder")
-    for left in destination.glob(f"{PART_PREFIX}*"):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
+    path = destination / _LOCK
+    lock = locked(path)
+    if lock is None:
+        raise ConfigError(f"another hat-sr data prepare is at work in {destination}: wait for it, or name a new folder")
+    try:
+        present = [one for one in destination.iterdir() if one.name != _LOCK]
+        if present and not Journal.is_in(destination):
+            raise ConfigError(f"{destination} is not empty, and not of hat-sr data prepare: name a new or empty folder")
+        for left in present:
+            if left.name.startswith(PART_PREFIX):
+                remove(left)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.close()

@@ -66,7 +66,7 @@ class Journal:
                 part.write_text(json.dumps(settings) + "\n")
         try:
             self._read(settings)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(f"{self.path} is damaged ({error}): prepare into a new folder") from error

@@ -1,6 +1,8 @@
 """Training samples from tar shards (WebDataset), read one after the other and shuffled by a buffer."""
 
+import math
 import random
+import re
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -17,6 +19,15 @@ from hat_sr.train.data.patches import Batch, Sample, as_batch, draw_patch
 
 SHUFFLED = 500
 """Image files that each reader holds, undecoded, and draws the next one from."""
+
+_SCHEMES = ("http", "https", "sftp", "ftps", "scp", "gs", "hf", "ais", "htgs", "file")
+"""Addresses that webdataset reads."""
+
+_PLAIN = re.compile(r"[\w.~:/?#@!&+,;=%()*\[\]-]+", re.ASCII)
+"""What may stand in one. Older versions of webdataset put it into a shell's line, between quotes."""
+
+MOST_SHARDS = 1_000_000
+"""That a pattern may name."""
 
 MAX_UNUSABLE = 100
 """Images in turn that may be unusable before the data is given up."""
@@ -54,11 +65,14 @@ def open_stream(
 def list_shards(source: SourceConfig, root: Path) -> list[str]:
     """The shards that a pattern such as shards/{000..127}.tar names: files below `root`, or addresses with ://.
 
-    Raises DataError if a file is missing, and MissingExtraError without the package webdataset.
+    Raises ConfigError for an address that would run a command, or of a kind that is not read; DataError if a file is
+    missing, and MissingExtraError without the package webdataset.
     """
     require("webdataset", extra="train")
     pattern = source.path if _is_address(source.path) else str(root / source.path)
-    shards: list[str] = list(require("braceexpand", extra="train").braceexpand(pattern))
+    shards = _expanded(pattern)
+    for shard in filter(_is_address, shards):
+        _check_address(shard)
     missing = [shard for shard in shards if not _is_address(shard) and not Path(shard).is_file()]
     if missing:
         raise DataError(f"{len(missing)} of {len(shards)} shards do not exist, such as {', '.join(missing[:3])}")
@@ -76,7 +90,7 @@ def read_shards(shards: Iterable[str], *, unusable: list[str]) -> Iterator[tuple
 
     for shard in shards:
         try:
-            stream = webdataset.gopen(shard)
+            stream = webdataset.gopen(shard) if _is_address(shard) else Path(shard).open("rb")  # noqa: SIM115
         except Exception as error:  # what an address can fail with is not known here
             told(error)
             continue
@@ -179,5 +193,26 @@ class ShardStream(IterableDataset[Batch | HatError]):
                 raise DataError(f"no image could be read from {', '.join(mine[:3])}: {'; '.join(unusable[:3])}")
 
 
+def _expanded(pattern: str) -> list[str]:
+    """The names that a pattern with braces stands for. Raises ConfigError for one that stands for too many."""
+    ends = [(int(first), int(last)) for first, last in re.findall(r"\{(-?\d{1,18})\.\.(-?\d{1,18})", pattern)]
+    if re.search(r"\d{19}", pattern) or math.prod(abs(last - first) + 1 for first, last in ends) > MOST_SHARDS:
+        raise ConfigError(f"the pattern of shards {pattern} names more than {MOST_SHARDS:,}")
+    try:
+        return list(require("braceexpand", extra="train").braceexpand(pattern))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"the pattern of shards {pattern} is not of the form shards/{{000..127}}.tar") from error
+
+
 def _is_address(shard: str) -> bool:
     return "://" in shard or shard.startswith("pipe:")
+
+
+def _check_address(shard: str) -> None:
+    """Raise ConfigError unless webdataset reads it without a shell: it runs what stands behind `pipe:`."""
+    scheme, _, rest = shard.partition("://")
+    if scheme not in _SCHEMES or not _PLAIN.fullmatch(rest):
+        raise ConfigError(
+            f"the shard {shard!r} is not read: a recipe may name files and addresses that begin with "
+            f"{', '.join(f'{name}://' for name in _SCHEMES)}, without blanks and quotes, and no command (pipe:)"
+        )

@@ -13,6 +13,10 @@ from hat_sr.errors import ConfigError, require
 T = TypeVar("T", bool, int, float, str, list[int], list[float])
 
 
+MOST_CHARACTERS, MOST_VALUES = 1_000_000, 10_000
+"""Of an option file; published ones have 3,000 and 100."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Note:
     """One setting of the file that was not carried over as it stands."""
@@ -149,7 +153,10 @@ class OptionFile:
     def _read(self, path: Path) -> None:
         yaml = require("yaml", extra="train")
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:
+                text = file.read(MOST_CHARACTERS + 1)
+            if len(text) > MOST_CHARACTERS:
+                raise ConfigError(f"{path} has more than {MOST_CHARACTERS:,} characters: it is no option file")
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not text: give a BasicSR option file (.yml)") from error
         except OSError as error:
@@ -159,6 +166,11 @@ class OptionFile:
             root = loader.get_single_node()
             if not isinstance(root, yaml.MappingNode):
                 raise ConfigError(f"{path} holds no settings: give a BasicSR option file, with network_g and so on")
+            if _num_values(root, {}) > MOST_VALUES:
+                raise ConfigError(
+                    f"{path} has more than {MOST_VALUES:,} values once its aliases (*name) are written out: it is no "
+                    "option file"
+                )
             self._walk(yaml, loader, root, "")
         except yaml.YAMLError as error:
             raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}") from error
@@ -185,6 +197,15 @@ class OptionFile:
                 self._walk(yaml, loader, node, f"{key}.")
             else:
                 self._leaves[key] = _Leaf(line=line, value=loader.construct_object(node, deep=True))
+
+
+def _num_values(node: Any, known: dict[int, int]) -> int:
+    """How many values a YAML node has in it, those of aliases each time that one stands there."""
+    if id(node) not in known:
+        parts = node.value if isinstance(node.value, list) else []
+        inner = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
+        known[id(node)] = 1 + sum(_num_values(one, known) for one in inner)
+    return known[id(node)]
 
 
 def _fitted(value: object, like: T) -> T:
