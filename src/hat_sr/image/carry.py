@@ -76,7 +76,7 @@ def fitted(metadata: Metadata, kind: str, *, name: object) -> Metadata:
         lost += png.lost_colors(pieces["color"])
     lost += [f"text {keyword!r}" for keyword, _ in left]
     if lost:
-        logger.warning("%s: this kind of file cannot hold, and lacks: %s", name, ", ".join(lost))
+        logger.warning("%s: dropped, for this kind of file cannot hold it: %s", name, ", ".join(lost))
     return replace(metadata, exif=block, carried=carried)
 
 
