@@ -43,6 +43,7 @@ def test_one_image(upscale):
     [
         (("--scale", "2"), (10, 14), "a_x2.png"),
         (("--scale", "3"), (15, 21), "a_x3.png"),
+        (("--scale", "2x"), (10, 14), "a_x2.png"),
         (("--scale", "1.5"), (8, 11), "a_x1.5.png"),
         (("--scale", "5"), (25, 35), "a_x5.png"),
         (("--size", "20x30"), (30, 20), "a_20x30.png"),
@@ -145,6 +146,7 @@ def test_results_that_exist(upscale):
     [
         (("--scale", "0.5"), "scale 0.5 must be a finite number of at least 1"),
         (("--scale", "nan"), "scale nan must be"),
+        (("--scale", "two"), "scale 'two' is no factor: give a number of at least 1, such as 2, 1.5 or 4x"),
         (("--scale", "2", "--size", "20x"), "scale 2 and size 20x are both given: give one"),
         (("--scale", "1.5", "--size", "x100"), "scale 1.5 and size x100 are both given: give one"),
         (("--size", "big"), "size 'big' is none of WxH"),
@@ -260,19 +262,19 @@ def test_one_channel_network(upscale, tmp_path, capsys, monkeypatch):
 
 
 def test_auto_takes_the_network_for_photos_for_lossy_files_and_says_so(upscale, tmp_path, monkeypatch, capsys):
-    names = {False: "plain", True: "photo"}
-    for name, gain in (("plain", 1.0), ("photo", 0.5)):  # the second makes pictures darker
-        model = tiny_model()
+    for name, gain, scale in (("plain", 1.0, 2), ("photo", 0.5, 4)):  # the second makes pictures darker
+        model = tiny_model(upscale=scale)
         initialise_as_interpolator(model)
         model.conv_last.weight.data *= gain
         save_model(model, tmp_path / f"{name}.safetensors")
-    monkeypatch.setattr(
-        "hat_sr.inference.enlarge.bundled_for", lambda scale, lossy=False: str(tmp_path / f"{names[lossy]}.safetensors")
-    )
+    plain, photo = (str(tmp_path / f"{name}.safetensors") for name in ("plain", "photo"))
+    monkeypatch.setattr("hat_sr.inference.choice.bundled_for", lambda scale: plain)
+    monkeypatch.setattr("hat_sr.inference.choice.bundled_by_factor", lambda: {2: plain})
+    monkeypatch.setattr("hat_sr.inference.choice.FOR_PHOTOS", photo)
     bright = Image(np.full((9, 9, 3), 250, np.uint8))
     for name in ("a.jpg", "b.jpg", "c.png"):
         write_image(name, bright)
-    assert run(monkeypatch, "upscale", "a.jpg", "b.jpg", "c.png", "--scale", "2") == 0
+    assert run(monkeypatch, "upscale", "a.jpg", "b.jpg", "c.png", "--scale", "2x") == 0
     said = capsys.readouterr().err
     assert said.count("is compressed with loss") == 1
     assert "a.jpg is compressed with loss" in said

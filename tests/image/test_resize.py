@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hat_sr.errors import InputError
-from hat_sr.image.resize import imresize, resize
+from hat_sr.image.resize import imresize, resize, resize_rows
 
 HALF = Fraction(1, 2)
 
@@ -184,3 +184,13 @@ def test_resize_refuses():
         resize(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), (2, 2))
     with pytest.raises(InputError, match="size"):
         resize(torch.zeros(1, 1, 4, 4), (2, 0))
+
+
+@pytest.mark.parametrize("size", [(9, 13), (20, 26), (13, 20), (40, 21), (20, 21), (7, 60)])
+def test_rows_of_an_image_that_is_not_in_memory(size):
+    x = torch.rand(1, 3, 20, 26, generator=torch.Generator().manual_seed(0))
+    whole = resize(x, size)
+    for start in range(0, size[0], 3):
+        stop = min(start + 3, size[0])
+        rows = resize_rows(lambda first, last: x[..., first:last, :], 20, 26, size, start, stop)
+        assert torch.equal(rows, whole[..., start:stop, :])

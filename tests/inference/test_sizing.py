@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.resize import resize
 from hat_sr.inference import sizing
-from hat_sr.inference.sizing import fitted_size, num_passes, parse_size, scaled_size, upscale_to
+from hat_sr.inference.sizing import (
+    chain,
+    fitted_size,
+    parse_scale,
+    parse_size,
+    reached_by,
+    scaled_size,
+    upscale_to,
+)
 from inference.doubles import nearest, random_image
 
 
@@ -67,41 +75,77 @@ def test_fitted_size_needs_a_side():
         fitted_size(100, 150, (None, None))
 
 
+@pytest.mark.parametrize(("text", "scale"), [("2", 2), ("2x", 2), ("x2", 2), (" 1.5X ", 1.5), ("×3", 3), ("4 x", 4)])
+def test_parse_scale(text, scale):
+    assert parse_scale(text) == scale
+
+
+@pytest.mark.parametrize("text", ["", "x", "two", "2x3", "2,5"])
+def test_parse_scale_refuses(text):
+    with pytest.raises(ConfigError, match="is no factor: give a number"):
+        parse_scale(text)
+
+
+def test_reached_by():
+    assert reached_by(240, 320, (1440, 1920)) == 6
+    assert reached_by(10, 20, (15, 80)) == 4
+    with pytest.raises(InputError, match="smaller"):
+        reached_by(10, 20, (9, 20))
+
+
+BUNDLED = (2, 3, 4)
+
+
 @pytest.mark.parametrize(
-    ("size", "scale", "passes"),
+    ("factor", "factors"),
     [
-        ((10, 20), 4, 1),
-        ((40, 80), 4, 1),
-        ((40, 81), 4, 2),
-        ((41, 20), 4, 2),
-        ((160, 320), 4, 2),
-        ((10, 20), 1, 1),
-        ((81, 20), 2, 4),
+        (1, (2,)),
+        (2, (2,)),
+        (2.5, (3,)),
+        (4, (4,)),
+        (5, (4,)),
+        (6, (4,)),
+        (6.01, (4, 2)),
+        (8, (4, 2)),
+        (8.1, (3, 3)),
+        (10, (4, 3)),
+        (16, (4, 4)),
+        (24, (4, 4)),
+        (25, (4, 4, 2)),
     ],
 )
-def test_num_passes(size, scale, passes):
-    assert num_passes(10, 20, size, scale=scale) == passes
+def test_as_few_networks_as_come_near_and_no_larger_than_need_be(factor, factors):
+    assert chain(factor, first=BUNDLED, then=BUNDLED) == factors
 
 
-def test_num_passes_refuses():
+@pytest.mark.parametrize(("factor", "factors"), [(1, (4,)), (3, (4,)), (6, (4,)), (7, (4, 2)), (12, (4, 3))])
+def test_the_first_network_may_be_another(factor, factors):
+    assert chain(factor, first=[4], then=BUNDLED) == factors
+
+
+@pytest.mark.parametrize(
+    ("scale", "factor", "num_networks"), [(4, 6, 1), (4, 7, 2), (2, 3, 1), (2, 3.1, 2), (2, 6, 2), (2, 81 / 10, 3)]
+)
+def test_a_network_alone(scale, factor, num_networks):
+    assert chain(factor, first=[scale], then=[scale]) == (scale,) * num_networks
+
+
+def test_a_network_that_does_not_enlarge():
+    assert chain(1, first=[1], then=[1]) == (1,)
     with pytest.raises(ConfigError, match="scale 1"):
-        num_passes(10, 20, (11, 20), scale=1)
-    with pytest.raises(InputError, match="smaller"):
-        num_passes(10, 20, (9, 20), scale=4)
+        chain(1.1, first=[1], then=[1])
 
 
-def test_upscale_to_the_models_own_size_is_the_model():
+def test_upscale_to_the_networks_own_size_is_the_networks():
     x = random_image(1, 3, 3, 5)
-    assert torch.equal(upscale_to(nearest(4), x, (12, 20), scale=4), nearest(4)(x))
-    assert torch.equal(upscale_to(nearest(2), x, (12, 20), scale=2), nearest(4)(x))
+    assert torch.equal(upscale_to([(nearest(4), 4)], x, (12, 20)), nearest(4)(x))
+    assert torch.equal(upscale_to([(nearest(4), 4), (nearest(2), 2)], x, (24, 40)), nearest(8)(x))
 
 
 @pytest.mark.parametrize("size", [(3, 5), (7, 11), (13, 20), (3, 21)])
 def test_upscale_to_any_size(size):
     x = random_image(1, 3, 3, 5)
-    out = upscale_to(nearest(4), x, size, scale=4)
-    passes = num_passes(3, 5, size, scale=4)
-    torch.testing.assert_close(out, resize(nearest(4**passes)(x), size))
+    torch.testing.assert_close(upscale_to([(nearest(4), 4)], x, size), resize(nearest(4)(x), size))
 
 
 def test_what_goes_on_is_clamped_and_the_result_is_not():
@@ -110,8 +154,8 @@ def test_what_goes_on_is_clamped_and_the_result_is_not():
         return nearest(2)(x) + 0.5
 
     x = torch.ones(1, 1, 2, 2)
-    assert upscale_to(brighter, x, (8, 8), scale=2).max() == 1.5
-    torch.testing.assert_close(upscale_to(brighter, x, (7, 7), scale=2), torch.ones(1, 1, 7, 7))
+    assert upscale_to([(brighter, 2)] * 2, x, (8, 8)).max() == 1.5
+    torch.testing.assert_close(upscale_to([(brighter, 2)] * 2, x, (7, 7)), torch.ones(1, 1, 7, 7))
 
 
 def test_impossible_target_is_refused_before_work():
@@ -119,17 +163,17 @@ def test_impossible_target_is_refused_before_work():
         raise AssertionError("ran")
 
     with pytest.raises(InputError, match="smaller"):
-        upscale_to(never, torch.zeros(1, 1, 4, 4), (3, 8), scale=2)
+        upscale_to([(never, 2)], torch.zeros(1, 1, 4, 4), (3, 8))
 
 
 @pytest.mark.parametrize("installed", [2 * 3 * 16 * 16 * 4, None])
 def test_what_the_memory_holds_is_done(monkeypatch, installed):
     """Two passes of ×2 make 16×16 of 4×4: 3 channels of 4 bytes, and a copy. None: the system does not say."""
     monkeypatch.setattr(sizing, "installed_memory", lambda: installed)
-    assert upscale_to(nearest(2), torch.zeros(1, 3, 4, 4), (9, 16), scale=2).shape == (1, 3, 9, 16)
+    assert upscale_to([(nearest(2), 2)] * 2, torch.zeros(1, 3, 4, 4), (9, 16)).shape == (1, 3, 9, 16)
 
 
 def test_what_no_memory_holds_is_refused_before_work(monkeypatch):
     monkeypatch.setattr(sizing, "installed_memory", lambda: 2 * 3 * 16 * 16 * 4 - 1)
     with pytest.raises(InputError, match="16×16 pixels are made"):
-        upscale_to(nearest(2), torch.zeros(1, 3, 4, 4), (9, 16), scale=2)
+        upscale_to([(nearest(2), 2)] * 2, torch.zeros(1, 3, 4, 4), (9, 16))

@@ -17,6 +17,7 @@ from hat_sr.inference import streaming, strips
 from hat_sr.inference.device import PRECISION_NAMES, find_dtype
 from hat_sr.inference.journal import Journal, read_journal, unfinished_folder
 from hat_sr.inference.picture import upscale_image
+from hat_sr.inference.sizing import upscale_to
 from hat_sr.inference.streaming import is_unfinished, upscale_file
 from hat_sr.inference.upscaler import Upscaler
 from inference.doubles import tiny_hat
@@ -105,6 +106,38 @@ def test_floats_are_the_same_up_to_the_rounding_of_the_curve(tmp_path, upscaler,
     np.testing.assert_allclose(strip, whole, rtol=1e-6, atol=1e-7)
     assert whole.max() > 2
     assert caplog.text.count("1 values below 0") == 2
+
+
+@pytest.mark.parametrize("size", [(61, 75), (92, 113), (150, 150), (183, 225)])
+@pytest.mark.parametrize(("channels", "dtype"), [(3, "uint8"), (4, "uint16"), (1, "uint8")])
+def test_one_resize_at_the_end_is_that_of_memory_but_for_rounding(tmp_path, upscaler, size, channels, dtype):
+    write_image(tmp_path / "a.png", picture(channels, dtype))
+    whole = upscale_image(
+        read_image(tmp_path / "a.png"), lambda x: upscale_to([(upscaler, upscaler.scale)], x, size), in_chans=3
+    )
+    upscale_file(tmp_path / "a.png", tmp_path / "b.png", upscaler, size=size)
+    strip = read_image(tmp_path / "b.png").pixels
+    assert strip.shape == (*size, channels)
+    color = slice(None, -1) if channels in (2, 4) else slice(None)
+    np.testing.assert_allclose(strip[..., color], whole.color.astype(float), atol=1.5)
+    if channels == 4:  # which the network sharpens, and memory keeps between the neighbours of the small picture
+        assert np.abs(strip[..., -1].astype(float) - whole.pixels[..., -1]).mean() < 0.01 * 65535
+
+
+def test_a_resized_picture_of_light(tmp_path, upscaler):
+    write_image(tmp_path / "a.tif", picture(3, "float32"))
+    whole = upscale_image(
+        read_image(tmp_path / "a.tif"), lambda x: upscale_to([(upscaler, upscaler.scale)], x, (92, 113)), in_chans=3
+    )
+    upscale_file(tmp_path / "a.tif", tmp_path / "b.tif", upscaler, size=(92, 113))
+    np.testing.assert_allclose(read_image(tmp_path / "b.tif").pixels, whole.pixels, rtol=1e-4, atol=1e-5)
+
+
+def test_the_size_may_change_when_it_goes_on(tmp_path, stopped, upscaler):
+    """The network's result does not depend on it."""
+    upscale_file(stopped.source, stopped.output, upscaler, size=(92, 113), say=(said := []).append)
+    assert "going on after strip" in said[0]
+    assert read_image(stopped.output).pixels.shape == (92, 113, 3)
 
 
 def test_self_ensemble_and_one_channel(tmp_path):

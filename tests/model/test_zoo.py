@@ -44,11 +44,12 @@ def test_the_network_for_a_scale(bundle, scale, name):
     assert zoo.bundled_for(scale) == f"hat-xs-x{name}"
 
 
-def test_the_network_for_a_picture_compressed_with_loss(bundle):
-    (bundle / "hat-xs-x4-photo.safetensors").touch()
+def test_the_network_for_a_picture_compressed_with_loss_or_noisy(bundle):
+    assert zoo.bundled_for(4, degraded=True) == "hat-xs-x4"  # there is no other
+    (bundle / f"{zoo.FOR_PHOTOS}.safetensors").touch()
     assert zoo.bundled_for(4) == "hat-xs-x4"
-    assert zoo.bundled_for(4, lossy=True) == "hat-xs-x4-photo"
-    assert zoo.bundled_for(2, lossy=True) == "hat-xs-x2"  # there is none for it
+    assert [zoo.bundled_for(scale, degraded=True) for scale in (1.5, 2, 3, 4, 8)] == [zoo.FOR_PHOTOS] * 5
+    assert zoo.bundled_by_factor() == {2: "hat-xs-x2", 4: "hat-xs-x4"}
 
 
 def test_files_load_by_path(tmp_path, bundle, model, monkeypatch):

@@ -103,7 +103,8 @@ def test_auto_takes_the_network_that_the_command_takes(tmp_path):
         for suffix, fields, name in (
             (".png", {}, "hat-xs-x4"),
             (".jpg", {}, "hat-xs-x4-photo"),
-            (".jpg", {"scale": "1.5"}, "hat-xs-x2"),
+            (".jpg", {"scale": "1.5"}, "hat-xs-x4-photo"),
+            (".png", {"scale": "1.5"}, "hat-xs-x2"),
             (".png", {"model": "hat-xxs-x2"}, "hat-xxs-x2"),
         ):
             answer = client.post("/v1/upscale", files=upload(picture(suffix)), data=fields)

@@ -58,7 +58,7 @@ def benchmark(
         Factor between low- and high-resolution images, or several: 2,3,4. A network is scored at its own.
     models
         As in hat-sr upscale, with commas between several, or the option several times. auto is the bundled one for the
-        scale, with --jpeg and --degrade the one for photos if there is one.
+        scale, with --jpeg and --degrade the one for photos, its results resized if need be.
     sets
         Which of Set5, Set14, BSD100, Urban100, Manga109 to look for below --data, with commas between them, and to
         check image by image. Default: whatever is there, unchecked.

@@ -14,7 +14,7 @@ from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.manifest import Manifest, Outcome, Planned, Verdict
-from hat_sr.inference.sizing import parse_size
+from hat_sr.inference.sizing import parse_scale, parse_size
 
 Item = TypeVar("Item")
 
@@ -25,7 +25,7 @@ def settings_of(options: Options) -> Settings:
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one")
     return Settings(
         model=options.model,
-        scale=options.scale,
+        scale=None if options.scale is None else parse_scale(options.scale),
         size=None if options.size is None else parse_size(options.size),
         tile=options.tile,
         memory=None if options.memory is None else parse_bytes(options.memory),

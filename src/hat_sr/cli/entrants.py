@@ -1,11 +1,13 @@
 """The networks that `hat-sr benchmark` compares, out of the names and scales on its command line."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.cache import key_of
@@ -13,10 +15,11 @@ from hat_sr.evaluate.compare import ORIGINAL, Entrant
 from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Settings, open_upscaler
 from hat_sr.inference.network import PlainUpscaler
+from hat_sr.inference.sizing import upscale_to
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.digest import weights_digest
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import AUTO, bundled_for, label
+from hat_sr.model.zoo import AUTO, FOR_PHOTOS, bundled_for, label
 
 
 def parse_names(texts: Sequence[str]) -> list[str]:
@@ -32,10 +35,10 @@ def parse_names(texts: Sequence[str]) -> list[str]:
 
 
 def parse_scales(text: str) -> list[int]:
-    """Whole numbers with commas between them. Raises ConfigError for anything else."""
+    """Whole numbers with commas between them, each perhaps with an x: 2 or 2x. Raises ConfigError for anything else."""
     parts = parse_names([text])
     try:
-        return [int(part) for part in parts]
+        return [int(part.strip("xX×")) for part in parts]
     except ValueError as error:
         raise ConfigError(f"scale {text!r}: whole numbers are accepted, with commas between them: 2,3,4") from error
 
@@ -45,16 +48,18 @@ def open_entrants(
 ) -> dict[int, list[Entrant]]:
     """The networks for each scale; bicubic, which is always compared with, is not among them.
 
-    lossy: "auto" means the network for pictures that were compressed with loss.
+    lossy: "auto" means the network for pictures that were compressed with loss, whose results are resized to the scales
+    that are not its own.
     Raises ConfigError for a network that enlarges by none of the scales or is not for RGB, and for a scale without any;
     otherwise as `open_upscaler`.
     """
-    given = [bundled_for(scale, lossy=lossy) for scale in scales] if AUTO in names else []
+    given = [bundled_for(scale, degraded=lossy) for scale in scales] if AUTO in names else []
     given = list(dict.fromkeys([*given, *(name for name in names if name not in (AUTO, BICUBIC))]))
     entrants: dict[int, list[Entrant]] = {scale: [] for scale in scales}
     for name, shown in zip(given, _labels(given), strict=True):
         upscaler, module = open_upscaler(name, settings)
-        if upscaler.scale not in entrants and name in names:
+        resized = lossy and AUTO in names and name == FOR_PHOTOS
+        if upscaler.scale not in entrants and name in names and not resized:
             wanted = ", ".join(map(str, scales))
             raise ConfigError(f"{name} enlarges by {upscaler.scale}, but scale {wanted} was asked for")
         if upscaler.in_chans != 3:
@@ -75,6 +80,10 @@ def open_entrants(
         )
         if upscaler.scale in entrants:  # auto's may enlarge by less than is asked for: that is said below
             entrants[upscaler.scale].append(entrant)
+        if resized:
+            for scale in entrants:
+                if scale < upscaler.scale:
+                    entrants[scale].append(_resized(entrant, upscaler.scale, scale))
     for scale in scales:
         if not entrants[scale] and AUTO in names:
             raise ConfigError(f"no network in the package enlarges by {scale}: name a file of weights with --models")
@@ -88,6 +97,16 @@ def _labels(names: list[str]) -> list[str]:
     labels = [label(name) for name in names]
     taken = [*labels, BICUBIC, ORIGINAL]
     return [short if taken.count(short) == 1 else name for name, short in zip(names, labels, strict=True)]
+
+
+def _resized(entrant: Entrant, own_scale: int, scale: int) -> Entrant:
+    """The entrant with its results resized, so that it enlarges by `scale`."""
+
+    def upscale(x: Tensor) -> Tensor:
+        return upscale_to([(entrant.upscale, own_scale)], x, (scale * x.shape[-2], scale * x.shape[-1]))
+
+    fingerprint = key_of(entrant.fingerprint, scale)
+    return replace(entrant, name=f"{entrant.name}, resized", upscale=upscale, fingerprint=fingerprint)
 
 
 def _repeatable(

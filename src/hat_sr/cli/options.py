@@ -21,14 +21,14 @@ class Options:
     Parameters
     ----------
     scale
-        Factor, at least 1, whole or not. Default: the model's, 4 if none is named.
+        Factor, at least 1, whole or not: 2, 2x, 1.5. Default: the model's, 4 if none is named.
     size
         Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH; not smaller than the image.
     model
         A bundled name (see hat-sr models), a file of weights, .safetensors or .pth, hf://OWNER/REPO for one on the
         Hugging Face Hub, of HAT or with the extra baselines of another network, an exported HAT, .onnx or .xml, or
-        bicubic. auto is the bundled one for the scale (×4 with --size), and for JPEG and other files compressed with
-        loss the one for photos, which there is at ×4 alone.
+        bicubic. auto is the bundled one that suits scale or size, and for noisy pictures, JPEG and other files
+        compressed with loss the one for photos.
     tile
         Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
         which changes the result a little.
@@ -58,7 +58,7 @@ class Options:
         Try again, too, what failed before though the file is the same.
     """
 
-    scale: float | None = None
+    scale: str | None = None
     size: str | None = None
     model: Annotated[str, Parameter(alias="-m")] = AUTO
     tile: Literal["auto", "off"] | int = "auto"

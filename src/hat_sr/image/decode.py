@@ -10,9 +10,10 @@ from hat_sr.errors import ImageError, InputError
 from hat_sr.files import temporary
 from hat_sr.image.bounds import within_bounds, without_gain_map
 from hat_sr.image.mending import examine, is_jpeg
+from hat_sr.image.pixels import Pixels
 from hat_sr.image.reader import Header, ImageFile
 
-__all__ = ["Header", "opened", "read_header"]
+__all__ = ["Header", "opened", "read_header", "sampled"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,18 @@ def opened(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator
         if page is None:
             file.warn_of_others()
         yield file
+
+
+@contextmanager
+def sampled(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator[Iterator[Pixels]]:
+    """Bands of the pixels of a file that is no JPEG, all of a small one, while the block lasts; warns of nothing.
+
+    page, and errors: as for `opened`.
+    """
+    path = Path(path)
+    name = _called(path, page)
+    with _explained(path, name), ImageFile(path, name=name, page=page) as file:
+        yield file.sample()
 
 
 def _called(path: Path, page: int | None) -> Path:

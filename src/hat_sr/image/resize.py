@@ -9,6 +9,7 @@ Both functions make two one-dimensional passes, each a weighted sum of a few tap
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
@@ -66,6 +67,27 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return out.to(x.dtype)
 
 
+def resize_rows(
+    read: Callable[[int, int], Tensor], height: int, width: int, size: tuple[int, int], start: int, stop: int
+) -> Tensor:
+    """The rows from `start` to before `stop` of what `resize` makes of an image that is not in memory.
+
+    read: gives the image's rows from one to before another, float32 or float64 (…, rows, width), `height` in all.
+    """
+    _check_size(size)
+    scales = size[0] / height, size[1] / width
+    indices, weights = _taps(height, size[0], scales[0], "mirror")
+    indices, weights = indices[:, start:stop], weights[:, start:stop]
+    first = int(indices.min())
+    out = read(first, int(indices.max()) + 1)
+    for dim in _pass_order(scales):
+        if dim == 1:
+            out = _resize_dim(out, 1, size[1], scales[1], "mirror")
+        elif size[0] != height:
+            out = _weighted(out, indices - first, weights)
+    return out
+
+
 def _sides(image: Tensor) -> tuple[int, int]:
     if image.ndim < 2 or image.numel() == 0:
         raise InputError(f"an image of shape (…, H, W) with at least one pixel is needed, got {tuple(image.shape)}")
@@ -89,7 +111,11 @@ def _resize_dim(x: Tensor, dim: int, length: int, scale: float, border: Border) 
         return _resize_dim(x.mT.contiguous(), 0, length, scale, border).mT.contiguous()
     if scale == 1 and length == x.shape[-2]:
         return x
-    indices, weights = _taps(x.shape[-2], length, scale, border)
+    return _weighted(x, *_taps(x.shape[-2], length, scale, border))
+
+
+def _weighted(x: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of rows, by what `_taps` returns."""
     indices, weights = indices.to(x.device), weights.to(x).unsqueeze(-1)
     # Tap by tap with a product and a sum each, as MATLAB does: a matrix product adds in another order, and sums that
     # end close to .5 would round the other way on some machines.

@@ -19,18 +19,22 @@ from hat_sr.image.decode import Header, read_header
 from hat_sr.image.formats import check_size, format_for
 from hat_sr.image.io import Image, check_output, read_image, write_image, write_pages
 from hat_sr.inference.baselines import load_upscale
-from hat_sr.inference.device import PRECISION_NAMES, Precision
+from hat_sr.inference.choice import Choice
+from hat_sr.inference.device import Precision
 from hat_sr.inference.journal import discard
 from hat_sr.inference.memory import memory_budget, picture_bytes
 from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.picture import upscale_image
-from hat_sr.inference.sizing import fitted_size, format_size, num_passes, scaled_size, upscale_to
+from hat_sr.inference.sizing import fitted_size, format_size, reached_by, scaled_size, upscale_to
 from hat_sr.inference.streaming import Say, is_unfinished, upscale_file
+from hat_sr.inference.upscale import Upscale
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.banded import Report
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import AUTO, DEFAULT_SCALE, bundled_for
+from hat_sr.model.zoo import AUTO, DEFAULT_SCALE
 from hat_sr.runtime.session import Session, open_session, runtime_of
+
+_Runs = Upscaler | PlainUpscaler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,24 +123,22 @@ class Enlarger:
         open_named: Callable[[str, Settings], Upscaler | PlainUpscaler] = open_network,
         say: Say = lambda sentence: None,
     ) -> None:
-        self.settings, self._open_named, self._say = settings, open_named, say
-        self._opened: dict[str, Upscaler | PlainUpscaler] = {}
-        self._usual = self._name(lossy=False)
-        self._used: set[str] = set()
-        self.factor = self._network(self._usual).scale if settings.scale is None else settings.scale
+        self.settings, self._say = settings, say
+        self._choice = Choice(
+            settings.model, settings.wanted_scale, open_named=lambda name: open_named(name, settings), say=say
+        )
+        own = DEFAULT_SCALE if settings.model == AUTO else self._choice.usual.scale
+        self.factor = own if settings.scale is None else settings.scale
 
     def __str__(self) -> str:
         """The networks that were used, and the precision they run in."""
-        names = self._used or {self._usual}
-        used = {name: one for name, one in self._opened.items() if name in names}
-        return " and ".join(f"{name} in {PRECISION_NAMES[one.dtype]}" for name, one in used.items())
+        return str(self._choice)
 
     def identity(self) -> dict[str, str]:
         """What results depend on; what was asked for, where "auto" is found anew each time."""
-        names = dict.fromkeys([self._usual, self._name(lossy=True)])
         settings = self.settings
         return {
-            "network": ", ".join(self._network(name).fingerprint() for name in names),
+            "network": self._choice.fingerprint(self.factor if settings.size is None else None),
             "scale": f"{self.factor:g}" if settings.size is None else format_size(settings.size),
             "tile": str(settings.tile),
             "precision": settings.precision,
@@ -156,15 +158,17 @@ class Enlarger:
         if header.num_pages > 1 and format_for(output).pages:
             self._enlarge_pages(source, output, header.num_pages, report)
             return
-        upscaler = self._suiting(source, header)
         new_size = self._new_size(header)
+        networks = self._choice.networks(source, header, self._factor(header))
         output.parent.mkdir(parents=True, exist_ok=True)
         check_output(output, *new_size, quality=settings.quality)
-        if isinstance(upscaler, Upscaler) and _is_to_stream(source, output, header, new_size, upscaler, self._room()):
+        first = networks[0]
+        if isinstance(first, Upscaler) and self._is_to_stream(source, output, header, new_size, networks):
             upscale_file(
                 source,
                 output,
-                upscaler,
+                first,
+                size=new_size,
                 quality=settings.quality,
                 keep_dpi=settings.keep_dpi,
                 progress=lambda done, total: report(done / total),
@@ -173,7 +177,7 @@ class Enlarger:
             return
         if discard(output):
             self._say(f"{output}: what was begun of it, with another input or other settings, is deleted")
-        result = self._enlarged(read_image(source), upscaler, new_size, name=source, report=report)
+        result = _enlarged(read_image(source), networks, new_size, name=source, report=report)
         write_image(output, result, quality=settings.quality, keep_dpi=settings.keep_dpi)
 
     def _enlarge_pages(self, source: Path, output: Path, num_pages: int, report: Report) -> None:
@@ -195,10 +199,9 @@ class Enlarger:
         def made() -> Iterator[Image]:
             reports = _reports(report, [math.prod(size) for size in sizes])
             for page, (header, size, part) in enumerate(zip(headers, sizes, reports, strict=True)):
-                upscaler = self._suiting(source, header)
-                yield self._enlarged(
-                    read_image(source, page=page), upscaler, size, name=f"{source}, page {page + 1}", report=part
-                )
+                networks = self._choice.networks(source, header, self._factor(header), page=page)
+                name = f"{source}, page {page + 1}"
+                yield _enlarged(read_image(source, page=page), networks, size, name=name, report=part)
 
         num_bytes = sum(
             math.prod(size) * header.channels * np.dtype(header.dtype).itemsize
@@ -206,53 +209,41 @@ class Enlarger:
         )
         write_pages(output, made(), num_pages=num_pages, num_bytes=num_bytes, keep_dpi=self.settings.keep_dpi)
 
-    def _enlarged(
-        self,
-        image: Image,
-        upscaler: Upscaler | PlainUpscaler,
-        new_size: tuple[int, int],
-        *,
-        name: object,
-        report: Report,
-    ) -> Image:
-        passes = num_passes(image.height, image.width, new_size, scale=upscaler.scale)
-        works = [upscaler.scale ** (2 * number) for number in range(passes)]
-        reports = _reports(report, works * (1 if image.alpha is None else 2))  # alpha is a picture of its own
-        return upscale_image(
-            image,
-            lambda x: upscale_to(lambda y: upscaler(y, report=next(reports)), x, new_size, scale=upscaler.scale),
-            in_chans=upscaler.in_chans,
-            name=name,
-        )
-
     def _new_size(self, header: Header) -> tuple[int, int]:
         """(height, width) of the result."""
         if self.settings.size is None:
             return scaled_size(header.height, header.width, self.factor)
         return fitted_size(header.height, header.width, self.settings.size)
 
-    def _name(self, *, lossy: bool) -> str:
-        automatic = self.settings.model == AUTO
-        return bundled_for(self.settings.wanted_scale, lossy=lossy) if automatic else self.settings.model
-
-    def _network(self, name: str) -> Upscaler | PlainUpscaler:
-        if name not in self._opened:
-            self._opened[name] = self._open_named(name, self.settings)
-        return self._opened[name]
-
-    def _suiting(self, source: Path, header: Header) -> Upscaler | PlainUpscaler:
-        """The network for a picture; says which it is where that is not the usual one, once."""
-        name = self._name(lossy=header.lossy)
-        if name not in self._used | {self._usual}:
-            self._say(f"{source} is compressed with loss: {name} is used for such files; --model names another")
-        self._used.add(name)
-        return self._network(name)
+    def _factor(self, header: Header) -> float:
+        """By how much the picture becomes larger."""
+        if self.settings.size is None:
+            return self.factor
+        return reached_by(header.height, header.width, self._new_size(header))
 
     def _room(self) -> float:
         """Bytes that a picture may take as a whole."""
         if self.settings.tile == "off":
             return math.inf
         return memory_budget(torch.device("cpu")) if self.settings.memory is None else self.settings.memory
+
+    def _is_to_stream(
+        self, source: Path, output: Path, header: Header, new_size: tuple[int, int], networks: Sequence[_Runs]
+    ) -> bool:
+        """Whether it goes from file to file: if it does not fit into memory as a whole, or was begun so."""
+        first, *others = networks
+        if isinstance(first, Upscaler) and not others and is_unfinished(source, output, first):
+            return True
+        product = math.prod(network.scale for network in networks)
+        sizes = [new_size, (header.height * product, header.width * product)]
+        needed, room = max(picture_bytes(*size, header.channels) for size in sizes), self._room()
+        if needed > room and others:
+            raise InputError(
+                f"{new_size[1]}×{new_size[0]} pixels through {len(networks)} networks take about "
+                f"{needed / 2**30:.1f} GB of memory, and {room / 2**30:.1f} GB are planned with (--memory): strip by "
+                f"strip, on disk, one network is run: use --scale {first.scale}, and enlarge it again"
+            )
+        return needed > room
 
 
 def _reports(report: Report, works: Sequence[float]) -> Iterator[Report]:
@@ -267,18 +258,14 @@ def _reports(report: Report, works: Sequence[float]) -> Iterator[Report]:
         done += work
 
 
-def _is_to_stream(
-    source: Path, output: Path, header: Header, new_size: tuple[int, int], upscaler: Upscaler, room: float
-) -> bool:
-    """Whether it goes from file to file: if it does not fit into memory as a whole, or was begun so."""
-    by_own_factor = new_size == (header.height * upscaler.scale, header.width * upscaler.scale)
-    if by_own_factor and is_unfinished(source, output, upscaler):
-        return True
-    needed = picture_bytes(*new_size, header.channels)
-    if needed > room and not by_own_factor:
-        raise InputError(
-            f"{new_size[1]}×{new_size[0]} pixels take about {needed / 2**30:.1f} GB of memory, and "
-            f"{room / 2**30:.1f} GB are planned with (--memory): strip by strip, on disk, only the model's own factor "
-            f"is made: use --scale {upscaler.scale}, and resize the result"
-        )
-    return needed > room
+def _enlarged(
+    image: Image, networks: Sequence[_Runs], new_size: tuple[int, int], *, name: object, report: Report
+) -> Image:
+    works = [math.prod(one.scale for one in networks[:number]) ** 2 for number in range(len(networks))]
+    reports = _reports(report, works * (1 if image.alpha is None else 2))  # alpha is a picture of its own
+
+    def step(network: _Runs) -> Upscale:
+        return lambda x: network(x, report=next(reports))
+
+    steps = [(step(network), network.scale) for network in networks]
+    return upscale_image(image, lambda x: upscale_to(steps, x, new_size), in_chans=networks[0].in_chans, name=name)

@@ -1,7 +1,9 @@
-"""Any output size out of a network with one factor: how large, how many passes, and one resize at the end."""
+"""Any output size out of networks with whole factors: how large, which of them in turn, and one resize at the end."""
 
 import math
 import re
+from collections.abc import Collection, Sequence
+from itertools import combinations_with_replacement, count, product
 
 from torch import Tensor
 
@@ -9,6 +11,17 @@ from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.resize import resize
 from hat_sr.inference.memory import installed_memory
 from hat_sr.inference.upscale import Upscale
+
+_LARGEST_STRETCH = 1.5
+"""By how much one resize enlarges what networks made, rather than another network."""
+
+
+def parse_scale(text: str) -> float:
+    """Read a factor, such as `2`, `1.5`, `2x` or `x2`. Raises ConfigError for anything else."""
+    try:
+        return float(text.strip().strip("xX×"))
+    except ValueError as error:
+        raise ConfigError(f"scale {text!r} is no factor: give a number of at least 1, such as 2, 1.5 or 4x") from error
 
 
 def parse_size(text: str) -> tuple[int | None, int | None]:
@@ -58,42 +71,54 @@ def fitted_size(height: int, width: int, size: tuple[int | None, int | None]) ->
     return new_height, new_width
 
 
-def num_passes(height: int, width: int, size: tuple[int, int], *, scale: int) -> int:
-    """How often a network of factor `scale` is applied to reach at least `size` = (height, width) on both sides.
+def reached_by(height: int, width: int, size: tuple[int, int]) -> float:
+    """The factor that takes an image to at least `size` = (height, width) on both sides.
 
-    At least 1, so that scale 1 still restores. Raises InputError for a smaller size, ConfigError if a larger one is
-    asked of a network that does not enlarge.
+    Raises InputError for a smaller size.
     """
     _check_not_smaller(height, width, size)
-    if scale == 1 and size != (height, width):
-        raise ConfigError(
-            f"this network keeps the size (scale 1) and cannot enlarge {width}×{height} to {size[1]}×{size[0]}: "
-            "use one with a larger scale, or ask for scale 1"
-        )
-    passes = 1
-    while height * scale**passes < size[0] or width * scale**passes < size[1]:
-        passes += 1
-    return passes
+    return max(size[0] / height, size[1] / width)
 
 
-def upscale_to(upscale: Upscale, x: Tensor, size: tuple[int, int], *, scale: int) -> Tensor:
-    """Enlarge to exactly `size` = (height, width): passes of `upscale`, then one antialiased resize if need be.
+def chain(factor: float, *, first: Collection[int], then: Collection[int]) -> tuple[int, ...]:
+    """Factors of the networks that an image goes through, one after the other, to become larger by `factor`.
 
-    x: (B, C, H, W) float in [0, 1]. scale: the factor by which `upscale` enlarges. What goes from one step into the
-    next is clamped to [0, 1]; the result is not. Raises as `num_passes`, and InputError if the result alone is
-    more than the machine's memory.
+    first, then: the factors on offer, for the image itself and for what a network made. As few networks as come to
+    `factor` or so near that one resize by up to 1.5 does the rest; of these the smallest product that reaches it, else
+    the largest, with the large factors first. At least one network, so that factor 1 still restores. Raises ConfigError
+    if the networks do not enlarge and `factor` is above 1.
     """
-    passes = num_passes(x.shape[-2], x.shape[-1], size, scale=scale)
-    _check_memory(x, passes, scale)
-    out = upscale(x)
-    for _ in range(passes - 1):
-        out = upscale(out.clamp(0, 1))
+    if max(first) == max(then) == 1 and factor > 1:
+        raise ConfigError(f"this network keeps the size and cannot enlarge by {factor:g}: use another, or scale 1")
+    for num_more in count():
+        rests = combinations_with_replacement(sorted(then, reverse=True), num_more)
+        found = [(one, *rest) for one, rest in product(first, rests)]
+        if _LARGEST_STRETCH * max(map(math.prod, found)) >= factor:
+            break
+    reaching = [factors for factors in found if math.prod(factors) >= factor]
+    if reaching:
+        return min(reaching, key=lambda factors: (math.prod(factors), [-one for one in factors]))
+    return max(found, key=lambda factors: (math.prod(factors), factors))
+
+
+def upscale_to(steps: Sequence[tuple[Upscale, int]], x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge to exactly `size` = (height, width): through one network after the other, then one resize if need be.
+
+    steps: at least one network, with its factor. x: (B, C, H, W) float in [0, 1]. What goes from one step into the next
+    is clamped to [0, 1]; the result is not. Raises InputError for a smaller size, or if what the last network makes is
+    alone more than the machine's memory.
+    """
+    _check_not_smaller(x.shape[-2], x.shape[-1], size)
+    _check_memory(x, math.prod(scale for _, scale in steps))
+    out = x
+    for number, (upscale, _) in enumerate(steps):
+        out = upscale(out.clamp(0, 1) if number else out)
     return out if tuple(out.shape[-2:]) == size else resize(out.clamp(0, 1), size)
 
 
-def _check_memory(x: Tensor, passes: int, scale: int) -> None:
-    """Refuse what cannot be: if the last pass's result and a copy of it are more than all the memory of the machine."""
-    height, width = (side * scale**passes for side in x.shape[-2:])
+def _check_memory(x: Tensor, factor: int) -> None:
+    """Refuse what cannot be: if the last network's result and a copy of it are more than the machine's memory."""
+    height, width = (side * factor for side in x.shape[-2:])
     needed, there = 2 * x[..., 0, 0].numel() * height * width * x.element_size(), installed_memory()
     if there is not None and needed > there:
         raise InputError(

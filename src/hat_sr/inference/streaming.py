@@ -50,12 +50,15 @@ def upscale_file(
     output: Path,
     upscaler: Upscaler,
     *,
+    size: tuple[int, int] | None = None,
     quality: int | None = None,
     keep_dpi: bool = False,
     progress: Progress = lambda done, total: None,
     say: Say = lambda sentence: None,
 ) -> None:
-    """Enlarge the picture at `source` by the upscaler's factor to `output`, whose suffix says the kind of file.
+    """Enlarge the picture at `source` to `output`, whose suffix says the kind of file.
+
+    size: (height, width) to which the network's result is resized; None is its own factor.
 
     Memory is taken for a tile, and for the rows of the input that a row of tiles reads. If the same job was stopped, it
     goes on after the last finished row of tiles; if input, network or settings have changed since, it starts anew.
@@ -64,11 +67,12 @@ def upscale_file(
     process is at the same result; InputError if the picture is of no kind for the network, or memory runs out.
     """
     header = read_header(source)
-    check_output(output, header.height * upscaler.scale, header.width * upscaler.scale, quality=quality)
+    size = size or (header.height * upscaler.scale, header.width * upscaler.scale)
+    check_output(output, *size, quality=quality)
     try:
         with Journal(output) as journal:
             try:
-                _Job(source, output, upscaler, journal, header, say).run(quality, keep_dpi, progress)
+                _Job(source, output, size, upscaler, journal, header, say).run(quality, keep_dpi, progress)
             except BaseException:
                 if (begun := read_begun(read_journal(journal.folder))) is not None and begun.num_finished:
                     say(f"{source}: {begun.num_finished} finished strips are kept: the same command goes on from there")
@@ -84,10 +88,17 @@ class _Job:
     """What is made of what, and the journal of it."""
 
     def __init__(
-        self, source: Path, output: Path, upscaler: Upscaler, journal: Journal, header: Header, say: Say
+        self,
+        source: Path,
+        output: Path,
+        size: tuple[int, int],
+        upscaler: Upscaler,
+        journal: Journal,
+        header: Header,
+        say: Say,
     ) -> None:
         self.source, self.output, self.upscaler, self.journal, self.say = source, output, upscaler, journal, say
-        self.height, self.width, self.scale = header.height, header.width, upscaler.scale
+        self.height, self.width, self.scale, self.size = header.height, header.width, upscaler.scale, size
         self.row_bytes = header.width * header.channels * np.dtype(header.dtype).itemsize
 
     def run(self, quality: int | None, keep_dpi: bool, progress: Progress) -> None:
@@ -127,7 +138,7 @@ class _Job:
                     result.sync()
                     _save(self._above(number + 1), above)
                     self.journal.add({"strip": number + 1, "precision": PRECISION_NAMES[self.upscaler.dtype]})
-            write_rows(self.output, strips.parts(), height=result.height, quality=quality, keep_dpi=keep_dpi)
+            write_rows(self.output, strips.parts(self.size), height=self.size[0], quality=quality, keep_dpi=keep_dpi)
 
     def _begun(self) -> Begun | None:
         """What was begun of this job, if it can go on; None, and said why, if not."""
@@ -178,7 +189,8 @@ class _Job:
 
     def _needed(self, num_rows: int) -> int:
         """Bytes on the disk for what comes after so many finished rows of the input: raw, and then as a file."""
-        return (2 * self.height - num_rows) * self.scale**2 * self.row_bytes
+        file = self.size[0] * self.size[1] * self.row_bytes // self.width
+        return (self.height - num_rows) * self.scale**2 * self.row_bytes + file
 
     def _spool(self, name: str, scale: int, facts: Facts) -> Spool:
         return Spool(

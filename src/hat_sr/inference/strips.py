@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from hat_sr.image.alpha import Filling, neighbourhood
-from hat_sr.image.convert import to_tensor
-from hat_sr.image.pixels import Image
+from hat_sr.image.convert import to_pixels, to_tensor
+from hat_sr.image.pixels import Image, Pixels
+from hat_sr.image.resize import resize_rows
 from hat_sr.image.spool import Facts, Spool
 from hat_sr.inference.picture import Treatment, check_channels
 from hat_sr.inference.tiling import Span, Tiling
@@ -84,11 +85,30 @@ class Strips:
             report(len(below))
         return torch.cat(below, dim=-1)
 
-    def parts(self) -> Iterator[Image]:
-        """The result, from top to bottom, some rows at a time."""
-        height, step = self._result.height, max(1, _BLOCK_BYTES // self._result.row_bytes)
-        for top in range(0, height, step):
-            yield self._picture(self._result, top, min(top + step, height))
+    def parts(self, size: tuple[int, int]) -> Iterator[Image]:
+        """The result, from top to bottom, some rows at a time, at `size` = (height, width): resized if need be."""
+        height, width = self._result.height, self._result.width
+        step = max(1, _BLOCK_BYTES * size[0] // (height * self._result.row_bytes))
+        for top in range(0, size[0], step):
+            bottom = min(top + step, size[0])
+            if size == (height, width):
+                yield self._picture(self._result, top, bottom)
+            else:
+                rows = resize_rows(self._encoded, height, width, size, top, bottom).clamp(0, 1)
+                yield replace(self._like, pixels=self._decoded(rows))
+
+    def _encoded(self, start: int, stop: int) -> Tensor:
+        """Rows of the result as the network gave them: (1, in_chans and perhaps alpha, rows, width) in [0, 1]."""
+        strip = self._picture(self._result, start, stop)
+        color = self._treatment.of_color(to_tensor(strip.color))
+        return color if strip.alpha is None else torch.cat([color, to_tensor(strip.alpha).clamp(0, 1)], dim=1)
+
+    def _decoded(self, rows: Tensor) -> Pixels:
+        """Pixels of what `_encoded` gave."""
+        pixels = self._treatment.color(rows[:, : self._in_chans])
+        if rows.shape[1] == self._in_chans:
+            return pixels
+        return np.concatenate([pixels, to_pixels(rows[:, self._in_chans :], pixels.dtype.name)], axis=2)
 
     def _picture(self, spool: Spool, start: int, stop: int) -> Image:
         return replace(self._like, pixels=spool.read(start, stop))

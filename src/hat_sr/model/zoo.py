@@ -63,8 +63,8 @@ DEFAULT_SCALE = 4
 _FAMILY = re.compile(r"hat-xs-x(\d+)")
 """Names of the networks that are taken where none is named, with their factor."""
 
-_FOR_LOSSY = "-photo"
-"""What is behind such a name if the network is for pictures that were compressed with loss."""
+FOR_PHOTOS = "hat-xs-x4-photo"
+"""The network for pictures that were compressed with loss or are noisy, whatever they are enlarged by."""
 
 PUBLISHED = _published()
 """The published files, whose weights `load_model` reads once downloaded."""
@@ -76,15 +76,20 @@ def bundled_names() -> list[str]:
     return sorted(file.name.removesuffix(suffix) for file in _folder().iterdir() if file.name.endswith(suffix))
 
 
-def bundled_for(scale: float, *, lossy: bool = False) -> str:
+def bundled_by_factor() -> dict[int, str]:
+    """The networks in the package that are taken for clean pictures where none is named, by their factors."""
+    return {int(found[1]): name for name in bundled_names() if (found := _FAMILY.fullmatch(name))}
+
+
+def bundled_for(scale: float, *, degraded: bool = False) -> str:
     """The network in the package for `scale`: that of the smallest factor which reaches it, else of the largest.
 
-    `lossy`: for a picture that was compressed with loss, if there is one for those at that factor.
+    `degraded`: the one for pictures that were compressed with loss or are noisy, if it is there.
     """
-    names = bundled_names()
-    by_factor = {int(found[1]): name for name in names if (found := _FAMILY.fullmatch(name))}
-    name = by_factor[min((factor for factor in by_factor if factor >= scale), default=max(by_factor))]
-    return f"{name}{_FOR_LOSSY}" if lossy and f"{name}{_FOR_LOSSY}" in names else name
+    if degraded and FOR_PHOTOS in bundled_names():
+        return FOR_PHOTOS
+    by_factor = bundled_by_factor()
+    return by_factor[min((factor for factor in by_factor if factor >= scale), default=max(by_factor))]
 
 
 def read_source(

@@ -28,6 +28,7 @@ import OpenImageIO as oiio  # noqa: N813
 from hat_sr.errors import HatError
 from hat_sr.image.decode import read_header
 from hat_sr.image.io import read_image, write_image
+from hat_sr.image.noise import noise_in_file
 from hat_sr.serve.exchange import put_picture, take_picture
 from hat_sr.serve.settings import is_full_disk
 
@@ -41,6 +42,11 @@ def look(source: Path) -> dict[str, Any]:
     """What the header says: height, width, channels, lossy."""
     header = read_header(source)
     return {"height": header.height, "width": header.width, "channels": header.channels, "lossy": header.lossy}
+
+
+def noise(source: Path) -> dict[str, Any]:
+    """The level of noise, from a sample of the pixels."""
+    return {"level": noise_in_file(source)}
 
 
 def read(source: Path, folder: Path) -> dict[str, Any]:
@@ -61,7 +67,13 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
     return {}
 
 
-_TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {"look": look, "read": read, "write": write, "convert": convert}
+_TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "look": look,
+    "noise": noise,
+    "read": read,
+    "write": write,
+    "convert": convert,
+}
 _PATHS = ("source", "target", "folder")
 
 

@@ -1,6 +1,7 @@
 """The networks on offer, of which one is in memory at a time."""
 
 import logging
+from collections.abc import Callable
 
 from hat_sr.errors import ConfigError
 from hat_sr.inference.upscaler import Upscaler
@@ -38,16 +39,18 @@ class Networks:
         others = [*([AUTO] if AUTO in self._settings.models else []), *self.sources]
         return [self.default, *(name for name in others if name != self.default)]
 
-    def choose(self, name: str | None, scale: float | None, *, lossy: bool) -> tuple[str, float]:
+    def choose(self, name: str | None, scale: float | None, *, is_degraded: Callable[[], bool]) -> tuple[str, float]:
         """The name of the network for a picture, and the factor; from any thread.
 
-        Raises RefusedError (422) for a name that is not on offer, or a factor that the network does not reach at once.
+        is_degraded: whether the picture was compressed with loss or is noisy; asked if it matters.
+        Raises RefusedError (422) for a name that is not on offer, or a factor that the network does not reach at once,
+        and what is_degraded raises.
         """
         name = name or self.default
         if name not in self.names:
             raise RefusedError(422, f"model {name!r} is not on offer: {', '.join(self.names)} are")
         if name == AUTO:
-            name = bundled_for(DEFAULT_SCALE if scale is None else scale, lossy=lossy)
+            name = bundled_for(DEFAULT_SCALE if scale is None else scale, degraded=is_degraded())
         largest = self.scales[name]
         scale = largest if scale is None else scale
         if not 1 <= scale <= largest:

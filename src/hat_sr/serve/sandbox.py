@@ -78,6 +78,11 @@ class Sandbox:
             raise BadFileError("the file's header makes no sense: save it anew and try again")
         return answer
 
+    def noise(self, source: Path, *, num_pixels: int) -> float:
+        """How noisy a picture of so many pixels is: `hat_sr.image.noise.noise_in_file`."""
+        level = self._ask("noise", {"source": source}, num_pixels=num_pixels).get("level")
+        return float(level) if isinstance(level, int | float) else 0.0
+
     def read(self, source: Path, folder: Path, *, num_pixels: int, check: Check = _unchecked) -> list[str]:
         """Decode a file of so many pixels and put the picture into the folder; returns what is to be warned of."""
         return self._warnings("read", {"source": source, "folder": folder}, num_pixels, check)

@@ -8,6 +8,7 @@ from typing import BinaryIO, Self
 
 from hat_sr.errors import ImageError
 from hat_sr.image.formats import check_size
+from hat_sr.image.noise import NOISY
 from hat_sr.inference.sizing import scaled_size
 from hat_sr.serve.kinds import HEAD_BYTES, kind_of, kind_of_result
 from hat_sr.serve.metrics import Metrics
@@ -148,7 +149,14 @@ class Service:
         height, width = int(header["height"]), int(header["width"])
         what = f"the picture has {width}×{height} pixels"
         self._check_pixels(what, height * width, self.settings.max_pixels)
-        name, factor = self.networks.choose(model, scale, lossy=bool(header["lossy"]))
+
+        def is_degraded() -> bool:
+            return bool(header["lossy"]) or self.sandbox.noise(source, num_pixels=height * width) >= NOISY
+
+        try:
+            name, factor = self.networks.choose(model, scale, is_degraded=is_degraded)
+        except BadFileError as error:
+            raise RefusedError(422, str(error)) from error
         made = height * width * self.networks.scales[name] ** 2
         self._check_pixels(f"{what}, of which {name} makes {made}", made, self.settings.max_result_pixels)
         if direct and height * width > self.settings.direct_pixels:

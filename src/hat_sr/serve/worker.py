@@ -149,7 +149,7 @@ class Worker(threading.Thread):
 
         def upscale(x: Tensor) -> Tensor:
             nonlocal num_done
-            out = upscale_to(lambda y: upscaler(y, report=report), x, size, scale=upscaler.scale)
+            out = upscale_to([(lambda y: upscaler(y, report=report), upscaler.scale)], x, size)
             num_done += 1
             return out
 
