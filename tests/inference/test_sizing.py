@@ -111,7 +111,7 @@ BUNDLED = (2, 3, 4)
         (10, (4, 3)),
         (16, (4, 4)),
         (24, (4, 4)),
-        (25, (4, 4, 2)),
+        (25, (3, 3, 3)),
     ],
 )
 def test_as_few_networks_as_come_near_and_no_larger_than_need_be(factor, factors):
