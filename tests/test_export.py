@@ -1,6 +1,7 @@
 """Networks written for other runtimes."""
 
 import copy
+import logging
 import re
 import shutil
 import sys
@@ -163,3 +164,14 @@ def test_without_the_extra(exported, tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r"onnxscript is not installed.*pip install 'hat-sr\[export\]'"):
         export_model(exported.model, tmp_path / "a.onnx")
     assert not _files(tmp_path)
+
+
+def test_what_libraries_say_about_themselves_is_not_told(caplog):
+    names = ("torch.onnx", "onnxscript.optimizer._constant_folding", "onnx_ir.passes")
+    with export._quiet():
+        for name in names:
+            logging.getLogger(name).warning("Evaluation failed: cannot reshape array")
+    assert caplog.messages == []
+    for name in names:
+        logging.getLogger(name).warning("told")
+    assert len(caplog.messages) == 3

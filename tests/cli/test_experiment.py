@@ -32,7 +32,10 @@ def test_dry_run(tmp_path, monkeypatch, capsys):
     root = make_data(tmp_path)
     words = ("experiment", write_experiment(root), "--data", root, "--benchmarks", root / "benchmarks")
     assert run(monkeypatch, *words, "-o", root / "runs", "--scale-up", "--dry-run") == 0
-    assert "tuned (seed 0, after start)" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "tuned (seed 0, after start)" in printed.out
+    assert printed.out.count("validation ") == 1
+    assert printed.err == ""
     assert not (root / "runs").exists()
 
 

@@ -168,6 +168,10 @@ def test_a_dry_run_says_what_and_writes_nothing(tmp_path, scale_up):
         "tuned (seed 0, after start)",
     ]
     assert sum(f"steps      {6 if scale_up else 4}," in line for line in lines) == 5
+    common = lines[1 : lines.index("")]
+    assert lines[0] == "in all arms"
+    assert [line.split()[0] for line in common] == ["start", "data", "batch", "loss", "rate", "validation"]
+    assert {lines.count(line) for line in common} == {1}
 
 
 @pytest.mark.parametrize("name", ["ablations", "pretraining"])
@@ -226,9 +230,7 @@ def test_a_dry_run_of_the_published_networks(tmp_path, monkeypatch):
     assert not (root / "runs").exists()
     networks = [line.split()[1].strip(",") for line in lines if line.startswith("network ")]
     assert networks == ["spandrel.architectures.RCAN:RCAN", "HAT", "HAT", "spandrel.architectures.SwinIR:SwinIR"]
-    assert [line for line in lines if line.startswith("steps")] == [
-        "steps      500,000, which is 1,000,000 patches"
-    ] * 4
+    assert [line for line in lines if line.startswith("steps")] == ["steps      500,000, which is 1,000,000 patches"]
     rcan, swinir = StandIn.called
     assert (rcan["n_resgroups"], rcan["n_resblocks"], rcan["n_feats"]) == (10, 20, 64)
     assert (swinir["depths"], swinir["embed_dim"], swinir["upsampler"]) == ([6] * 6, 180, "pixelshuffle")

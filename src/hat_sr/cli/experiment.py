@@ -57,7 +57,8 @@ def experiment(
     trust
         Let --dry-run import and build the [network] of a recipe, which is code and runs.
     """
-    logging.getLogger("hat_sr").setLevel(logging.INFO)
+    if not dry_run:  # which says of each arm what it would read
+        logging.getLogger("hat_sr").setLevel(logging.INFO)
     keep_freed_memory(everything=True)
     own = ("--data.root", str(data), "--log.validation-folder", str(benchmarks / "Set5"))
     settings = load_experiment(name, (*own, *overrides), scale_up=scale_up)

@@ -1,5 +1,7 @@
 """A batch on a Ray cluster: Ray Data hands the files to a pool of actors, each of which holds a network."""
 
+import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -45,7 +47,14 @@ def run_on_ray(
     data = require("ray.data", extra="cluster")
     task = task.from_anywhere()  # actors have folders of their own
     if not ray.is_initialized():
-        ray.init(address=address or "local", log_to_driver=False, include_dashboard=False if address is None else None)
+        logging.getLogger("ray").setLevel(logging.ERROR)  # what it tells before it is configured
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if address is None else None,
+        )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and times of its own
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # what is missing is seen below
@@ -56,15 +65,18 @@ def run_on_ray(
         if not left:
             return
         rows = [asdict(one) for one in left.values()]
-        outcomes = data.from_items(rows, override_num_blocks=-(-len(rows) // at_once)).map(
-            RayWorker,
-            fn_constructor_args=[task],
-            concurrency=min(num_workers, len(rows)),
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
-            max_restarts=-1,
-            max_task_retries=_TRIES - 1,
-        )
+        with warnings.catch_warnings():
+            # Ray has no other way yet to say how often an actor and its task are tried again.
+            warnings.filterwarnings("ignore", message=".*ray_remote_args")
+            outcomes = data.from_items(rows, override_num_blocks=-(-len(rows) // at_once)).map(
+                RayWorker,
+                fn_constructor_args=[task],
+                compute=data.ActorPoolStrategy(size=min(num_workers, len(rows))),
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                max_restarts=-1,
+                max_task_retries=_TRIES - 1,
+            )
         for row in outcomes.iter_rows():
             if left.pop(row["result"], None) is not None:
                 yield Outcome(**row)

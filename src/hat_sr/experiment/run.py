@@ -145,19 +145,21 @@ def write_recipes(experiment: Experiment, folder: Path, recipes: Path, *, comman
 def describe_all(experiment: Experiment, folder: Path, *, trust: bool = False) -> list[str]:
     """What `run` would train, as `describe` says it of each arm, with `trust`; nothing is trained or written.
 
-    Raises as `describe`.
+    What is the same in all arms is said once, at the beginning. Raises as `describe`.
     """
-    lines = []
+    arms: list[tuple[str, Sequence[str]]] = []
     for arm in experiment.arms:
         for number, recipe in enumerate(arm.tasks or (arm.recipe,), start=1):
             seeds = ", ".join(map(str, arm.seeds))
             task = f", task {number} of {len(arm.tasks)}, whose steps take turns" if arm.tasks else ""
             after = f", after {arm.after}" if arm.after else ""
-            lines += ["", f"{arm.name} (seed {seeds}{after}{task})"]
-            lines += describe(
-                replace(recipe, seed=arm.seeds[0]), run_folder(folder, arm, arm.seeds[0]), trust=trust
-            ).lines
-    return lines[1:]
+            place = run_folder(folder, arm, arm.seeds[0])
+            description = describe(replace(recipe, seed=arm.seeds[0]), place, trust=trust)
+            arms.append((f"{arm.name} (seed {seeds}{after}{task})", description.lines))
+    common = [line for line in arms[0][1] if all(line in lines for _, lines in arms)] if len(arms) > 1 else []
+    paragraphs = [["in all arms", *common]] if common else []
+    paragraphs += [[title, *(line for line in lines if line not in common)] for title, lines in arms]
+    return [line for paragraph in paragraphs for line in ("", *paragraph)][1:]
 
 
 def score(recipe: Recipe, place: Path, benchmarks: Path, sets: tuple[str, ...]) -> Result:
