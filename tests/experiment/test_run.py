@@ -170,7 +170,7 @@ def test_a_dry_run_says_what_and_writes_nothing(tmp_path, scale_up):
     assert sum(f"steps      {6 if scale_up else 4}," in line for line in lines) == 5
     common = lines[1 : lines.index("")]
     assert lines[0] == "in all arms"
-    assert [line.split()[0] for line in common] == ["start", "data", "batch", "loss", "rate", "validation"]
+    assert [line.split()[0] for line in common] == ["start", "data", "batch", "loss", "rate", "machine", "validation"]
     assert {lines.count(line) for line in common} == {1}
 
 
@@ -226,7 +226,7 @@ def test_a_dry_run_of_the_published_networks(tmp_path, monkeypatch):
     words = ("--data.root", str(root), "--data.patch-size", "16", "--data.batch-size", "2", "--data.num-workers", "0")
     experiment = load_experiment("networks", words, scale_up=True)
     arms = [replace(arm, recipe=_shrunk(arm.recipe)) for arm in experiment.arms]
-    lines = describe_all(replace(experiment, arms=tuple(arms)), root / "runs")
+    lines = describe_all(replace(experiment, arms=tuple(arms)), root / "runs", trust=True)
     assert not (root / "runs").exists()
     networks = [line.split()[1].strip(",") for line in lines if line.startswith("network ")]
     assert networks == ["spandrel.architectures.RCAN:RCAN", "HAT", "HAT", "spandrel.architectures.SwinIR:SwinIR"]
