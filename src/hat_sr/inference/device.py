@@ -1,28 +1,19 @@
 """Where a network runs and in which precision, and the network made ready for it."""
 
 import copy
-import logging
-import time
-from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from hat_sr.errors import ConfigError
-from hat_sr.model.linear import Linear
 
 if TYPE_CHECKING:
     from hat_sr.model.hat import HAT
-
-logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISION_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-
-LEAST_GAIN = 1.3
-"""How many times as fast as fp32 bf16 must be for "auto" to take it."""
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -49,36 +40,32 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def find_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The dtype of that name for a network's body; "auto" is what is fastest on `device`.
+    """The dtype of that name for a network's body; "auto" is what is fastest on `device`, by what kind it is.
 
-    That is float16 on CUDA, on a CPU bfloat16 if this one multiplies it much faster, measured once, and else float32.
-    Raises ConfigError for another name.
+    That is float16 on CUDA, bfloat16 on a CPU that multiplies it, and else float32. Nothing is measured, so that all
+    processes on a machine take the same. Raises ConfigError for another name.
     """
     if precision == "auto":
         if device.type == "cpu":
-            return _fastest_on_this_cpu()
+            return torch.bfloat16 if multiplies_bf16() else torch.float32
         return torch.float16 if device.type == "cuda" else torch.float32
     if precision not in _DTYPES:
         raise ConfigError(f"precision {precision!r} is none of {', '.join(('auto', *_DTYPES))}")
     return _DTYPES[precision]
 
 
-@cache
-def _fastest_on_this_cpu() -> torch.dtype:
-    """By a linear layer and a convolution of usual size, which takes some 30 ms."""
-    seconds = {dtype: min(_seconds(dtype) for _ in range(3)) for dtype in (torch.float32, torch.bfloat16)}
-    gain = seconds[torch.float32] / seconds[torch.bfloat16]
-    logger.info("bf16 is %.1f times as fast as fp32 here: %s", gain, "taken" if gain > LEAST_GAIN else "not taken")
-    return torch.bfloat16 if gain > LEAST_GAIN else torch.float32
+def multiplies_bf16() -> bool:
+    """Whether this CPU has instructions that multiply bfloat16, AVX512-BF16 or AMX, and torch makes use of them.
 
-
-@torch.no_grad()
-def _seconds(dtype: torch.dtype) -> float:
-    x = torch.ones(1, 64, 64, 64, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    linear, convolution = Linear(64, 192).to(dtype), torch.nn.Conv2d(64, 64, 3, padding=1).to(dtype)
-    since = time.perf_counter()
-    linear(convolution(x).permute(0, 2, 3, 1))
-    return time.perf_counter() - since
+    With others bfloat16 is emulated, up to ten times slower than float32. torch uses neither if it was built without
+    oneDNN, or is held to AVX2 (ATEN_CPU_CAPABILITY). Versions of torch that do not tell what the CPU has take float32.
+    """
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return (
+        bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    )
 
 
 def prepared(model: "HAT", device: torch.device, dtype: torch.dtype) -> "HAT":
