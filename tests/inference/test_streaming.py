@@ -14,7 +14,7 @@ from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image, Metadata
 from hat_sr.image.spool import Spool
 from hat_sr.inference import streaming, strips
-from hat_sr.inference.device import PRECISION_NAMES, find_dtype
+from hat_sr.inference.device import find_dtype
 from hat_sr.inference.journal import Journal, read_journal, unfinished_folder
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import upscale_to
@@ -298,20 +298,16 @@ def stopped_in(precision, tmp_path, upscaler):
     return SimpleNamespace(source=tmp_path / "a.png", output=tmp_path / "b.png", folder=tmp_path)
 
 
-@pytest.mark.parametrize("found", ["fp32", "bf16"])
-def test_what_auto_took_is_taken_again(tmp_path, model, monkeypatch, found):
-    """Though the processor may be found faster or slower the next time."""
-    job = stopped_in(found, tmp_path, Upscaler(model, tile=32, precision="auto", device="cpu"))
-    monkeypatch.setattr(
-        "hat_sr.inference.device._fastest_on_this_cpu",
-        lambda: torch.float32 if found == "bf16" else torch.bfloat16,
-    )
-    again = Upscaler(model, tile=32, precision="auto", device="cpu")
-    assert PRECISION_NAMES[again.dtype] != found
-    assert go_on(job, again)[0][0] == 10
-    assert PRECISION_NAMES[again.dtype] == found
-    upscale_file(job.source, tmp_path / "c.png", Upscaler(model, tile=32, precision=found, device="cpu"))
-    assert job.output.read_bytes() == (tmp_path / "c.png").read_bytes()
+def test_another_precision_by_auto_starts_anew(tmp_path, model, monkeypatch):
+    """As on another kind of processor."""
+    monkeypatch.setattr("hat_sr.inference.device.multiplies_bf16", lambda: True)
+    job = stopped_in("bf16", tmp_path, Upscaler(model, tile=32, precision="auto", device="cpu"))
+    assert go_on(job, Upscaler(model, tile=32, precision="bf16", device="cpu"))[0][0] == 10
+    job = stopped_in("bf16", tmp_path, Upscaler(model, tile=32, precision="auto", device="cpu"))
+    monkeypatch.setattr("hat_sr.inference.device.multiplies_bf16", lambda: False)
+    calls, said = go_on(job, Upscaler(model, tile=32, precision="auto", device="cpu"))
+    assert calls[0] == 0
+    assert "what was begun had another precision" in said[0]
 
 
 def test_a_fall_back_to_fp32_is_remembered(tmp_path, model):

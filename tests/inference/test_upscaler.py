@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from hat_sr.errors import ConfigError, InputError
-from hat_sr.inference import device
 from hat_sr.inference import engine as module
-from hat_sr.inference.device import find_device, find_dtype
+from hat_sr.inference.device import PRECISION_NAMES, find_device, find_dtype
 from hat_sr.inference.ensemble import self_ensemble
+from hat_sr.inference.faithful import faithful
 from hat_sr.inference.memory import forward_bytes
 from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import tiled
@@ -64,7 +64,9 @@ def test_any_size_whole(model, size):
     assert out.shape == (2, 3, 2 * size[0], 2 * size[1])
     assert out.dtype == torch.float32
     with torch.no_grad():
-        torch.testing.assert_close(out, padded(model, multiple=4, scale=2)(x), rtol=0, atol=1e-5)
+        wanted = padded(model, multiple=4, scale=2)(x)
+    torch.testing.assert_close(Upscaler(model, faithful=False, device="cpu")(x), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(out, faithful(lambda _: wanted.clone(), scale=2)(x), rtol=0, atol=1e-5)
 
 
 def test_bands_are_planned_and_change_nothing(model, monkeypatch):
@@ -103,7 +105,7 @@ def test_the_ensemble_is_of_each_tile(model):
     upscaler, settings = Upscaler(model, tile=36, self_ensemble=True, device="cpu"), {"tile_pad": 8, "blend_size": 4}
     each = self_ensemble(padded(model, multiple=4, scale=2))
     with torch.no_grad():
-        wanted = tiled(each, scale=2, tile_size=36, align=4, **settings)(x)
+        wanted = tiled(faithful(each, scale=2), scale=2, tile_size=36, align=4, **settings)(x)
     torch.testing.assert_close(upscaler(x), wanted, rtol=0, atol=1e-5)
 
 
@@ -127,7 +129,7 @@ def test_self_ensemble(model):
     x = random_image(1, 3, 5, 9)
     upscaler = Upscaler(model, self_ensemble=True, device="cpu")
     with torch.no_grad():
-        assert torch.equal(upscaler(x), self_ensemble(padded(model, multiple=4, scale=2))(x))
+        assert torch.equal(upscaler(x), faithful(self_ensemble(padded(model, multiple=4, scale=2)), scale=2)(x))
     assert str(upscaler.plan(5, 9)) == "whole image, 8 views"
 
 
@@ -260,28 +262,33 @@ def test_auto_device_and_precision():
     assert find_dtype("auto", torch.device("cuda")) == torch.float16
 
 
-@pytest.mark.parametrize(("gain", "dtype"), [(2.0, torch.bfloat16), (0.1, torch.float32), (1.0, torch.float32)])
-def test_auto_precision_on_a_cpu_is_what_was_measured_to_be_faster(monkeypatch, gain, dtype):
-    measured = []
-
-    def seconds(dtype):
-        measured.append(dtype)
-        return 1.0 if dtype == torch.float32 else 1 / gain
-
-    monkeypatch.setattr(device, "_seconds", seconds)
-    device._fastest_on_this_cpu.cache_clear()
-    try:
-        assert find_dtype("auto", torch.device("cpu")) == dtype
-        num_measured = len(measured)
-        assert find_dtype("auto", torch.device("cpu")) == dtype
-        assert len(measured) == num_measured  # once
-    finally:
-        device._fastest_on_this_cpu.cache_clear()
+AVX512_BF16, AMX = {"avx512_bf16": True}, {"avx512_bf16": True, "amx_bf16": True}
 
 
-def test_auto_precision_is_measured_on_this_cpu():
-    assert device._seconds(torch.bfloat16) > 0
-    assert find_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+@pytest.mark.parametrize(
+    ("capabilities", "used", "onednn", "dtype"),
+    [
+        (AVX512_BF16, "AVX512", True, torch.bfloat16),
+        (AMX, "AVX512", True, torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": False}, "AVX512", True, torch.float32),
+        ({"avx2": True}, "AVX2", True, torch.float32),
+        ({"neon": True, "bf16": True}, "DEFAULT", True, torch.float32),
+        (AMX, "AVX2", True, torch.float32),  # as by ATEN_CPU_CAPABILITY
+        (AMX, "AVX512", False, torch.float32),
+        ({}, "AVX512", True, torch.float32),
+    ],
+)
+def test_auto_precision_goes_by_what_the_cpu_multiplies(monkeypatch, capabilities, used, onednn, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: used)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    assert find_dtype("auto", torch.device("cpu")) == dtype
+    assert Upscaler(tiny_hat(), precision="auto", device="cpu").settings["precision"] == PRECISION_NAMES[dtype]
+
+
+def test_versions_of_torch_that_do_not_tell_what_a_cpu_has_take_fp32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert find_dtype("auto", torch.device("cpu")) == torch.float32
 
 
 @pytest.mark.parametrize(("tile", "num_forwards"), [("off", 1), (36, 4)])

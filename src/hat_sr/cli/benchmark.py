@@ -112,6 +112,7 @@ def benchmark(
         memory=None if memory is None else parse_bytes(memory),
         precision=precision,
         self_ensemble=self_ensemble,
+        faithful=False,  # papers score what the network makes
         device=device,
     )
     entrants = open_entrants(parse_names(models), scales, settings, lossy=jpeg is not None or degraded is not None)

@@ -5,7 +5,7 @@ Which network it goes through, how large it becomes, and whether it is made in m
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -51,6 +51,8 @@ class Settings:
     memory: int | None = None
     precision: Precision = "auto"
     self_ensemble: bool = False
+    faithful: bool = True
+    """As for `Upscaler`; other networks than HAT are left as they are."""
     device: str = "auto"
     quality: int | None = None
     """Of JPEG and WebP, 1 to 100."""
@@ -76,6 +78,7 @@ def upscaler_of(model: HAT | Session, settings: Settings) -> Upscaler:
         memory=settings.memory,
         precision=settings.precision,
         self_ensemble=settings.self_ensemble,
+        faithful=settings.faithful,
         device=settings.device,
     )
 
@@ -113,6 +116,7 @@ def open_network(name: str, settings: Settings) -> Upscaler | PlainUpscaler:
 class Enlarger:
     """Makes files larger, all by the same settings. It opens the network that it takes first, at once.
 
+    settings: `precision` "auto" becomes what it is for the network that is opened first, in the attribute, too.
     open_named: what opens a network by its name. say: told what people should know. Raises as `open_network`.
     """
 
@@ -123,19 +127,21 @@ class Enlarger:
         open_named: Callable[[str, Settings], Upscaler | PlainUpscaler] = open_network,
         say: Say = lambda sentence: None,
     ) -> None:
-        self.settings, self._say = settings, say
+        self._say = say
         self._choice = Choice(
             settings.model, settings.wanted_scale, open_named=lambda name: open_named(name, settings), say=say
         )
         own = DEFAULT_SCALE if settings.model == AUTO else self._choice.usual.scale
         self.factor = own if settings.scale is None else settings.scale
+        # In the words of the settings, for what is written down of results, and for workers on other processors.
+        self.settings = replace(settings, precision=PRECISION_NAMES[self._choice.usual.dtype])
 
     def __str__(self) -> str:
         """The networks that were used, and the precision they run in."""
         return str(self._choice)
 
     def identity(self) -> dict[str, str]:
-        """What results depend on; what was asked for, where "auto" is found anew each time."""
+        """What results depend on; of "auto" what it is, but for the size of tiles, which is found anew each time."""
         settings = self.settings
         return {
             "network": self._choice.fingerprint(self.factor if settings.size is None else None),
@@ -143,6 +149,7 @@ class Enlarger:
             "tile": str(settings.tile),
             "precision": settings.precision,
             "self_ensemble": str(settings.self_ensemble),
+            "faithful": str(settings.faithful),
             "quality": str(settings.quality),
             "keep_dpi": str(settings.keep_dpi),
         }

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from hat_sr.errors import ConfigError, InputError
-from hat_sr.inference.device import Precision
+from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.engine import engine_for
 from hat_sr.inference.ensemble import self_ensemble
+from hat_sr.inference.faithful import faithful
 from hat_sr.inference.memory import is_out_of_memory
 from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import Tiling, plan_axis, plan_tiles, smallest_tile_size, tiled
@@ -58,7 +59,7 @@ class Plan:
 
 
 class Upscaler:
-    """Runs a HAT on images of any size: padding, tiles if need be, self-ensemble, device and precision.
+    """Runs a HAT on images of any size: padding, tiles if need be, self-ensemble, colours kept, device and precision.
 
     model: is copied if another device, precision or mode (eval) is needed, and never changed. Its parts are run band by
         band: what wraps it, such as torch.compile, is not called. Or an exported one, from
@@ -73,6 +74,8 @@ class Upscaler:
         bf16 on CPUs that multiply it faster. If a result of fp16 or bf16 is not finite, it and all later ones are
         computed in fp32, with a warning in the log.
     self_ensemble: mean over the eight flips and turns; eight times the work.
+    faithful: whether mean colours and flat borders are kept (`hat_sr.inference.faithful`), which networks shift. False
+        is the network's result as it is, which papers score.
     device: where to compute; "auto" is the accelerator torch finds (CUDA, MPS, XPU), else the CPU.
 
     Raises ConfigError for settings that cannot be, WeightsError for an exported network that is no HAT of ours.
@@ -86,10 +89,11 @@ class Upscaler:
         memory: int | None = None,
         precision: Precision = "fp32",
         self_ensemble: bool = False,
+        faithful: bool = True,
         device: str | torch.device = "auto",
     ) -> None:
         self._engine = engine_for(model, device=device, precision=precision)
-        self._precision = precision
+        self._precision = PRECISION_NAMES[self._engine.dtype]
         window_size = self.config.window_size
         self._context = {"tile_pad": 2 * window_size, "blend_size": window_size, "align": window_size}
         self._smallest_tile = smallest_tile_size(**self._context)
@@ -97,7 +101,7 @@ class Upscaler:
         if memory is not None and memory < 1:
             raise ConfigError(f"memory {memory}: a number of bytes above 0 is accepted")
         self._memory = memory
-        self._self_ensemble = self_ensemble
+        self._self_ensemble, self._faithful = self_ensemble, faithful
 
     @property
     def scale(self) -> int:
@@ -116,12 +120,13 @@ class Upscaler:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What was asked for that the result depends on; what "auto" is, is found each time."""
+        """What the result depends on besides the network; how large tiles are that are "auto" is found each time."""
         return {
             "tile": str(self._tile),
             "precision": self._precision,
             "device": self.device.type,
             "self_ensemble": str(self._self_ensemble),
+            "faithful": str(self._faithful),
         }
 
     @property
@@ -201,7 +206,9 @@ class Upscaler:
             return out
 
         upscale = padded(forward, multiple=self.config.window_size, scale=self.scale)
-        return self_ensemble(upscale) if self._self_ensemble else upscale
+        if self._self_ensemble:
+            upscale = self_ensemble(upscale)
+        return faithful(upscale, scale=self.scale) if self._faithful else upscale
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """Take this for the network's body from here on. Raises ConfigError if an exported one has another."""
