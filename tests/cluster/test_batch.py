@@ -109,6 +109,22 @@ def test_upscale_and_batch_share_what_was_done(batch, capsys):
     assert "0 of 1 done" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("multiplies", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_workers_are_told_the_precision_that_was_chosen_here(batch, monkeypatch, multiplies, precision):
+    monkeypatch.setattr("hat_sr.inference.device.multiplies_bf16", lambda: multiplies)
+    told = []
+    monkeypatch.setattr("hat_sr.cli.batch.run_on_ray", lambda task, *args, **how: told.append(task) or [])
+    batch("in", "out", "--engine", "ray")
+    assert [task.settings.precision for task in told] == [precision]
+
+
+def test_results_of_another_precision_are_not_replaced(batch, monkeypatch, capsys):
+    for multiplies in (True, False):
+        monkeypatch.setattr("hat_sr.inference.device.multiplies_bf16", lambda multiplies=multiplies: multiplies)
+        batch("in", "out")
+    assert "are already there" in capsys.readouterr().err
+
+
 def test_results_beside_their_inputs_are_no_inputs(batch, memory, capsys):
     assert batch("in", command="upscale") == 1
     capsys.readouterr()

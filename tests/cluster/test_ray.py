@@ -25,7 +25,7 @@ ONE_THREAD = {
 
 
 def start(folder, *words):
-    command = [sys.executable, "-m", "hat_sr", "batch", "in", *words, "--model", "hat-xs-x2", "--precision", "fp32"]
+    command = [sys.executable, "-m", "hat_sr", "batch", "in", *words, "--model", "hat-xs-x2"]
     return subprocess.Popen(command, cwd=folder, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
 
 

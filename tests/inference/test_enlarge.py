@@ -86,3 +86,15 @@ def test_light_of_which_alpha_is_0_is_enlarged(tmp_path: Path) -> None:
     result = read_image(tmp_path / "b.exr").pixels
     assert result[8, 1] == pytest.approx([2, 1, 0.5, 0], abs=0.02)
     assert result[8, 14] == pytest.approx([0.25, 0.25, 0.25, 1], abs=0.02)
+
+
+@pytest.mark.parametrize(("multiplies", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_what_auto_precision_is_stands_in_the_settings_and_in_what_results_depend_on(
+    monkeypatch: pytest.MonkeyPatch, multiplies: bool, precision: str
+) -> None:
+    monkeypatch.setattr("hat_sr.inference.device.multiplies_bf16", lambda: multiplies)
+    by_auto = Enlarger(Settings(model="hat-xxs-x2", device="cpu"))
+    assert by_auto.settings.precision == by_auto.identity()["precision"] == precision
+    assert str(by_auto) == f"hat-xxs-x2 in {precision}"
+    assert by_auto.identity() == Enlarger(by_auto.settings).identity()
+    assert enlarger().identity()["precision"] == "fp32"

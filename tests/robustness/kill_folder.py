@@ -55,7 +55,7 @@ def prepare(folder: Path, *, num_files: int) -> None:
 def start(folder: Path, output: str, *, batch: bool) -> subprocess.Popen[bytes]:
     """The command, as a user starts it."""
     words = ["batch", "in", output] if batch else ["upscale", "in", "-o", output]
-    command = [sys.executable, "-m", "hat_sr", *words, "--model", MODEL, "--precision", "fp32"]
+    command = [sys.executable, "-m", "hat_sr", *words, "--model", MODEL]
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
 
 

@@ -31,7 +31,7 @@ class Server:
     def start(self, *, ready: bool = True) -> None:
         """Start it, and wait until it answers."""
         command = [sys.executable, "-m", "hat_sr", "serve", "--port", str(self.port), "--no-page"]
-        command += ["--folder", str(self.folder / "queue"), "-m", str(self._model), "--precision", "fp32"]
+        command += ["--folder", str(self.folder / "queue"), "-m", str(self._model)]
         with (self.folder / "log").open("ab") as log:
             # One thread: on a busy machine two wait for each other longer than such a small network runs.
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -37,8 +37,8 @@ class Options:
         and result are too large even for that, they stay on disk: strip by strip, and the same call goes on where it
         was stopped. Default: a share of what is free.
     precision
-        auto is what is fastest: fp16 on CUDA, bf16 on a CPU that multiplies it faster than fp32, else fp32. The picture
-        itself is kept in fp32 always. In another runtime auto is fp32; openvino has bf16, too, for all of the network.
+        auto is what is fastest: fp16 on CUDA, bf16 on a CPU with AVX512-BF16 or AMX, else fp32. The picture itself is
+        kept in fp32 always. In another runtime auto is fp32; openvino has bf16, too, for all of the network.
     device
         auto, cpu, cuda, cuda:1, mps, xpu.
     self_ensemble

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from hat_sr.inference.cgroups import free_memory, limited_memory
 from hat_sr.model.banded import RECONSTRUCTION_REACH, overlap_reach
 from hat_sr.model.config import HATConfig
 from hat_sr.runtime.session import Runtime
@@ -133,20 +134,27 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def installed_memory() -> int | None:
-    """Bytes that the machine has, swap included where that is known; None where the system does not say."""
+    """Bytes that this process may have, swap included where that is known; None where the system does not say.
+
+    That is what the machine has, or a container or service is limited to.
+    """
     known = _meminfo()
     if "MemTotal" in known:
-        return known["MemTotal"] + known.get("SwapTotal", 0)
+        return _smaller(known["MemTotal"], limited_memory()) + known.get("SwapTotal", 0)
     return _physical_memory()
 
 
 def _available_host_memory() -> int:
-    """Linux says how much can be had without swapping; elsewhere half of the memory installed is the guess."""
+    """Linux says how much can be had without swapping, of the machine and of a container; else half of all memory."""
     available = _meminfo().get("MemAvailable")
     if available is not None:
-        return available
+        return _smaller(available, free_memory())
     installed = _physical_memory()
     return FALLBACK_BYTES if installed is None else installed // 2
+
+
+def _smaller(of_machine: int, of_group: int | None) -> int:
+    return of_machine if of_group is None else min(of_machine, of_group)
 
 
 def _meminfo() -> dict[str, int]:

@@ -71,7 +71,7 @@ class Upscaler:
     memory: bytes to plan with, the result included; None is a share of what is free when it is needed. It is an
         estimate, and weights and the program itself come on top.
     precision: of the network's body; what holds the picture itself is in fp32. "auto" is what is fastest: fp16 on CUDA,
-        bf16 on CPUs that multiply it faster. If a result of fp16 or bf16 is not finite, it and all later ones are
+        bf16 on CPUs with AVX512-BF16 or AMX. If a result of fp16 or bf16 is not finite, it and all later ones are
         computed in fp32, with a warning in the log.
     self_ensemble: mean over the eight flips and turns; eight times the work.
     faithful: whether mean colours and flat borders are kept (`hat_sr.inference.faithful`), which networks shift. False
