@@ -20,7 +20,7 @@ from hat_sr.image.formats import check_size, format_for
 from hat_sr.image.io import Image, check_output, read_image, write_image, write_pages
 from hat_sr.inference.baselines import load_upscale
 from hat_sr.inference.choice import Choice
-from hat_sr.inference.device import Precision
+from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.journal import discard
 from hat_sr.inference.memory import memory_budget, picture_bytes
 from hat_sr.inference.network import PlainUpscaler
