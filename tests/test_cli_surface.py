@@ -81,7 +81,13 @@ SURFACE = {
     "info": {"SOURCE": "required"},
     "export": {"MODEL": "required", "--output -o": "required", "--precision": "optional", "--overwrite": "optional"},
     "models": {},
-    "train": {"--recipe": "required", "OVERRIDES": "optional", "--output -o": "optional", "--dry-run": "optional"},
+    "train": {
+        "--recipe": "required",
+        "OVERRIDES": "optional",
+        "--output -o": "optional",
+        "--dry-run": "optional",
+        "--trust": "optional",
+    },
     "experiment": {
         "--name": "required",
         "OVERRIDES": "optional",
@@ -93,6 +99,7 @@ SURFACE = {
         "--recipes": "optional",
         "--scale-up": "optional",
         "--dry-run": "optional",
+        "--trust": "optional",
     },
     "data check": {
         "--target": "required",
