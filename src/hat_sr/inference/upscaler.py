@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hat_sr.errors import ConfigError, InputError
+from hat_sr.inference.arguments import as_network, check_images
 from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.engine import engine_for
 from hat_sr.inference.ensemble import self_ensemble
@@ -61,9 +63,10 @@ class Plan:
 class Upscaler:
     """Runs a HAT on images of any size: padding, tiles if need be, self-ensemble, colours kept, device and precision.
 
-    model: is copied if another device, precision or mode (eval) is needed, and never changed. Its parts are run band by
-        band: what wraps it, such as torch.compile, is not called. Or an exported one, from
-        `hat_sr.runtime.session.open_session`: it runs on the CPU, all rows at once, in the precision it was opened in.
+    model: a network, one that DataParallel or torch.compile wraps, or its name or file; is copied if another device,
+        precision or mode (eval) is needed, and never changed. Its parts are run band by band: what wraps it, such as
+        torch.compile, is not called. Or an exported one, from `hat_sr.runtime.session.open_session`: it runs on the
+        CPU, all rows at once, in the precision it was opened in.
     tile: "auto" runs the image whole if the estimated memory allows, in bands of rows, which does not change the
         result, else in the largest tiles that fit; it takes smaller bands and then smaller tiles if memory runs out all
         the same. "off" always runs it whole; a number is the largest side of a tile in LR pixels, context included
@@ -83,7 +86,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: HAT | Session,
+        model: HAT | Session | nn.Module | str | PathLike[str],
         *,
         tile: int | Literal["auto", "off"] = "auto",
         memory: int | None = None,
@@ -92,7 +95,7 @@ class Upscaler:
         faithful: bool = True,
         device: str | torch.device = "auto",
     ) -> None:
-        self._engine = engine_for(model, device=device, precision=precision)
+        self._engine = engine_for(as_network(model, precision=precision), device=device, precision=precision)
         self._precision = PRECISION_NAMES[self._engine.dtype]
         window_size = self.config.window_size
         self._context = {"tile_pad": 2 * window_size, "blend_size": window_size, "align": window_size}
@@ -166,18 +169,19 @@ class Upscaler:
     def __call__(self, x: Tensor, *, progress: Progress | None = None, report: Report = lambda part: None) -> Tensor:
         """Enlarge a batch of images: (B, in_chans, H, W) float in [0, 1], any size from 1×1, → float32, scale times it.
 
-        The result is on the input's device and may leave [0, 1] a little. progress: see Progress; it starts again
-        from 1 when memory ran out, with another total if smaller tiles are taken. report: called many times in a
-        forward pass with the part of the whole that is done, which starts again, too; what it raises ends the work.
-        Raises InputError for another shape or dtype, and when memory runs out and tiles cannot be smaller.
+        The result is on the input's device and may leave [0, 1] a little. progress: see Progress; it starts again from
+        1 when memory ran out, with another total if smaller tiles are taken. report: called many times in a forward
+        pass with the part of the whole that is done, which starts again, too; what it raises ends the work.
+        torch.autocast has no effect on it: `precision` has. Raises InputError for another shape, dtype or range, and
+        when memory runs out and tiles cannot be smaller.
         """
-        self._check_input(x)
+        x = check_images(x, in_chans=self.in_chans)
         batch_size, _, height, width = x.shape
         plan = self.plan(height, width, batch_size=batch_size)
         while True:
             try:
                 # Not inference_mode: its tensors refuse to be changed in place by the caller.
-                with torch.no_grad():
+                with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
                     return self._run(x.float(), plan, progress, report)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -278,11 +282,3 @@ class Upscaler:
             f"tile {tile!r} is none of 'auto', 'off' and a number of pixels of at least {self._smallest_tile} "
             f"(for this network's window_size {self.config.window_size}: a tile includes its context)"
         )
-
-    def _check_input(self, x: Tensor) -> None:
-        if x.dim() != 4 or x.shape[1] != self.in_chans or x.numel() == 0:
-            raise InputError(
-                f"the input has the shape {tuple(x.shape)}: (B, {self.in_chans}, H, W) with at least one pixel is taken"
-            )
-        if not x.is_floating_point():
-            raise InputError(f"the input is {x.dtype}: convert it to float in [0, 1] first")

@@ -1,0 +1,58 @@
+"""What `Upscaler` and its calls take besides the plain case, and what they say of the rest."""
+
+import numpy as np
+import pytest
+import torch
+
+from hat_sr.errors import InputError
+from hat_sr.inference.upscaler import Upscaler
+from inference.doubles import random_image, tiny_hat
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_hat()
+
+
+@pytest.mark.parametrize(
+    "wrap", [torch.nn.DataParallel, lambda model: torch.compile(torch.nn.DataParallel(model), backend="eager")]
+)
+def test_what_torch_wraps_a_network_in_comes_off(model, wrap):
+    x = random_image(1, 3, 8, 8)
+    assert torch.equal(Upscaler(wrap(model), device="cpu")(x), Upscaler(model, device="cpu")(x))
+
+
+def test_a_name_is_a_network():
+    assert Upscaler("hat-xxs-x2", device="cpu").scale == 2
+
+
+@pytest.mark.parametrize("value", [np.zeros((4, 4, 3)), torch.zeros(1, 3, 4, 4), torch.nn.Linear(2, 2), None])
+def test_other_things_are_no_network(value):
+    with pytest.raises(InputError, match=r"a HAT .* its name or file, or an exported one"):
+        Upscaler(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("a.png", "hat-sr upscale"),
+        (np.zeros((4, 4, 3), np.uint8), r"numpy.ndarray: a tensor .*permute\(2, 0, 1\)"),
+        (255 * random_image(1, 3, 4, 4), "values are .*divide values of 8 bits by 255"),
+        (random_image(1, 3, 4, 4) * 2 - 1, r"\[0, 1\] is accepted"),
+        (torch.full((1, 3, 4, 4), float("nan")), "values are nan"),
+    ],
+)
+def test_other_things_are_no_images(model, value, words):
+    with pytest.raises(InputError, match=words):
+        Upscaler(model, device="cpu")(value)
+
+
+def test_a_little_beyond_black_and_white_is_taken(model):
+    assert Upscaler(model, device="cpu")(random_image(1, 3, 4, 4) * 1.4 - 0.2).isfinite().all()
+
+
+def test_autocast_changes_nothing(model):
+    x, upscaler = random_image(1, 3, 8, 8), Upscaler(model, device="cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = upscaler(x)
+    assert torch.equal(cast, upscaler(x))
