@@ -262,7 +262,7 @@ def test_one_channel_network(upscale, tmp_path, capsys, monkeypatch):
 
 
 def test_auto_takes_the_network_for_photos_for_lossy_files_and_says_so(upscale, tmp_path, monkeypatch, capsys):
-    for name, gain, scale in (("plain", 1.0, 2), ("photo", 0.5, 4)):  # the second makes pictures darker
+    for name, gain, scale in (("plain", 1.0, 2), ("photo", 0.3, 4)):  # the second makes details faint
         model = tiny_model(upscale=scale)
         initialise_as_interpolator(model)
         model.conv_last.weight.data *= gain
@@ -271,19 +271,19 @@ def test_auto_takes_the_network_for_photos_for_lossy_files_and_says_so(upscale, 
     monkeypatch.setattr("hat_sr.inference.choice.bundled_for", lambda scale: plain)
     monkeypatch.setattr("hat_sr.inference.choice.bundled_by_factor", lambda: {2: plain})
     monkeypatch.setattr("hat_sr.inference.choice.FOR_PHOTOS", photo)
-    bright = Image(np.full((9, 9, 3), 250, np.uint8))
+    stripes = np.where(np.arange(24) // 3 % 2, 200, 50).astype(np.uint8)
     for name in ("a.jpg", "b.jpg", "c.png"):
-        write_image(name, bright)
+        write_image(name, Image(np.broadcast_to(stripes[:, None], (24, 24, 3)).copy()))
     assert run(monkeypatch, "upscale", "a.jpg", "b.jpg", "c.png", "--scale", "2x") == 0
     said = capsys.readouterr().err
     assert said.count("is compressed with loss") == 1
     assert "a.jpg is compressed with loss" in said
     assert "photo.safetensors is used" in said
-    means = {name: read_image(f"{name}_x2.{ending}").pixels.mean() for name, ending in (("a", "jpg"), ("c", "png"))}
-    assert means["c"] > means["a"] + 20
+    contrast = {name: read_image(f"{name}_x2.{ending}").pixels.std() for name, ending in (("a", "jpg"), ("c", "png"))}
+    assert contrast["c"] > 1.5 * contrast["a"]
     assert upscale("a.jpg", "--overwrite") == 0  # a network that is named is taken for all
     assert "compressed with loss" not in capsys.readouterr().err
-    assert read_image("a_x2.jpg").pixels.mean() > means["a"] + 20
+    assert read_image("a_x2.jpg").pixels.std() > 1.5 * contrast["a"]
 
 
 @pytest.mark.parametrize(("words", "shape"), [(("--scale", "3"), (15, 21, 3)), (("--size", "20x"), (14, 20, 3))])

@@ -146,7 +146,7 @@ def test_the_size_may_change_when_it_goes_on(tmp_path, stopped, upscaler):
     """The network's result does not depend on it."""
     upscale_file(stopped.source, stopped.output, upscaler, size=(92, 113), say=(said := []).append)
     assert "going on after strip" in said[0]
-    assert read_image(stopped.output).pixels.shape == (92, 113, 3)
+    assert read_image(stopped.output).pixels.shape == (92, 113, 4)
 
 
 def test_self_ensemble_and_one_channel(tmp_path):
