@@ -13,6 +13,7 @@ PUBLIC = {
     "HATConfig": "hat_sr.model.config",
     "PRESETS": "hat_sr.model.config",
     "Upscaler": "hat_sr.inference.upscaler",
+    "enlarge_file": "hat_sr.inference.enlarge",
     "load_model": "hat_sr.model.zoo",
     "local_attribution_map": "hat_sr.lam.attribution",
     "psnr": "hat_sr.evaluate.metrics",
@@ -22,7 +23,7 @@ PUBLIC = {
 
 
 def test_all_is_exactly_this():
-    assert sorted(hat_sr.__all__) == sorted([*PUBLIC, "__version__"])
+    assert sorted(hat_sr.__all__) == sorted([*PUBLIC, "__version__", "errors"])
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -45,6 +46,10 @@ def test_star_import():
     names = {}
     exec("from hat_sr import *", names)
     assert set(hat_sr.__all__) <= set(names)
+
+
+def test_errors_are_there_without_another_import():
+    assert issubclass(hat_sr.errors.InputError, hat_sr.errors.HatError)
 
 
 def test_unknown_names():

@@ -7,8 +7,11 @@ does not import torch.
 import importlib
 from typing import TYPE_CHECKING
 
+from hat_sr import errors
+
 if TYPE_CHECKING:
     from hat_sr.evaluate.metrics import psnr, ssim
+    from hat_sr.inference.enlarge import enlarge_file
     from hat_sr.inference.upscaler import Upscaler
     from hat_sr.lam.attribution import local_attribution_map
     from hat_sr.model.checkpoint import save_model
@@ -24,6 +27,8 @@ __all__ = [
     "HATConfig",
     "Upscaler",
     "__version__",
+    "enlarge_file",
+    "errors",
     "load_model",
     "local_attribution_map",
     "psnr",
@@ -36,6 +41,7 @@ _HOME = {
     "HATConfig": "hat_sr.model.config",
     "PRESETS": "hat_sr.model.config",
     "Upscaler": "hat_sr.inference.upscaler",
+    "enlarge_file": "hat_sr.inference.enlarge",
     "load_model": "hat_sr.model.zoo",
     "local_attribution_map": "hat_sr.lam.attribution",
     "psnr": "hat_sr.evaluate.metrics",

@@ -35,7 +35,7 @@ def test_other_things_are_no_network(value):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("a.png", "hat-sr upscale"),
+        ("a.png", "hat_sr.enlarge_file"),
         (np.zeros((4, 4, 3), np.uint8), r"numpy.ndarray: a tensor .*permute\(2, 0, 1\)"),
         (255 * random_image(1, 3, 4, 4), "values are .*divide values of 8 bits by 255"),
         (random_image(1, 3, 4, 4) * 2 - 1, r"\[0, 1\] is accepted"),

@@ -10,7 +10,7 @@ from hat_sr.errors import InputError
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.image.resize import resize
-from hat_sr.inference.enlarge import Enlarger, Settings
+from hat_sr.inference.enlarge import Enlarger, Settings, enlarge_file
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.zoo import FOR_PHOTOS
 from inference.doubles import tiny_hat
@@ -156,3 +156,11 @@ def test_the_identity_names_every_network_that_may_run():
     assert identity(size=(None, 500)).count(",") == 3
     assert "noise from" in identity(scale=2)
     assert "noise" not in identity(scale=2, model="hat-xs-x2")
+
+
+def test_one_call_from_file_to_file(tmp_path, caplog):
+    write_image(tmp_path / "a.png", Image(noisy(7, 40, 40)))
+    caplog.set_level("INFO", "hat_sr")
+    enlarge_file(str(tmp_path / "a.png"), tmp_path / "new" / "b.tif", size=(None, 60), device="cpu")
+    assert read_image(tmp_path / "new" / "b.tif").pixels.shape == (60, 60, 3)
+    assert f"{FOR_PHOTOS} is used" in caplog.text

@@ -49,8 +49,8 @@ def check_images(x: object, *, in_chans: int) -> Tensor:
     wanted = f"(B, {in_chans}, H, W)"
     if isinstance(x, str | os.PathLike):
         raise InputError(
-            f"the input is {str(x)!r}: a tensor {wanted} of floats in [0, 1] is accepted; read a file with "
-            "hat_sr.image.io.read_image, or use hat-sr upscale"
+            f"the input is {str(x)!r}: a tensor {wanted} of floats in [0, 1] is accepted; for files there is "
+            "hat_sr.enlarge_file"
         )
     if not isinstance(x, Tensor):
         raise InputError(

@@ -3,10 +3,12 @@
 Which network it goes through, how large it becomes, and whether it is made in memory or on disk, strip by strip.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +35,8 @@ from hat_sr.model.banded import Report
 from hat_sr.model.hat import HAT
 from hat_sr.model.zoo import AUTO, DEFAULT_SCALE
 from hat_sr.runtime.session import Session, open_session, runtime_of
+
+logger = logging.getLogger(__name__)
 
 _Runs = Upscaler | PlainUpscaler
 
@@ -111,6 +115,27 @@ def open_network(name: str, settings: Settings) -> Upscaler | PlainUpscaler:
     if runtime_of(Path(name)) is not None:
         return upscaler_of(open_session(name, precision=settings.precision), settings)
     return open_upscaler(name, settings)[0]
+
+
+def enlarge_file(
+    source: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    model: str = AUTO,
+    scale: float | None = None,
+    size: tuple[int | None, int | None] | None = None,
+    quality: int | None = None,
+    precision: Precision = "auto",
+    device: str = "auto",
+) -> None:
+    """Make an image file larger, as `hat-sr upscale` does; what is there at `output` is replaced.
+
+    The arguments are those of `Settings`: size is (height, width). What the command says on stderr goes to the log
+    "hat_sr" as information. For many files make one `Enlarger`, which keeps its networks open. Raises as that and its
+    `enlarge`.
+    """
+    settings = Settings(model=model, scale=scale, size=size, quality=quality, precision=precision, device=device)
+    Enlarger(settings, say=logger.info).enlarge(Path(source), Path(output))
 
 
 class Enlarger:
