@@ -25,7 +25,7 @@ def _images(seed):
 
 
 def test_the_loss_is_the_weighted_distance_of_features_before_the_activation():
-    config = PerceptualConfig(extractor=f"{__name__}:make_extractor", layers={"0": 0.5, "2": 2.0}, weight=3.0)
+    config = PerceptualConfig(extractor=f"{__name__}:make_extractor", layers=(("0", 0.5), ("2", 2.0)), weight=3.0)
     sr, target = _images(0).requires_grad_(), _images(1)
     loss = Perceptual(config, device=CPU, low=False).loss(sr, target)
     first, _, second, *_ = make_extractor()
@@ -50,7 +50,7 @@ def test_vgg19_is_read_from_torchvisions_file(tmp_path, monkeypatch):
         index += 1
     state["classifier.0.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "vgg19.pth")
-    config = PerceptualConfig(extractor="vgg19", file=str(tmp_path / "vgg19.pth"), layers={"conv5_4": 1.0})
+    config = PerceptualConfig(extractor="vgg19", file=str(tmp_path / "vgg19.pth"), layers=(("conv5_4", 1.0),))
     network = load_extractor(config)
     assert torch.equal(network.conv1_2.weight, state["features.2.weight"])
     assert torch.equal(network.conv5_4.bias, state["features.34.bias"])  # torchvision's number of that layer
@@ -65,9 +65,13 @@ def test_vgg19_is_read_from_torchvisions_file(tmp_path, monkeypatch):
         ({"extractor": "vgg16"}, ConfigError, "'vgg16' is none of"),
         ({"extractor": "no_such_package:f"}, ConfigError, "no_such_package"),
         ({"extractor": "efficientnet-lite0"}, MissingExtraError, "efficientnet_lite_pytorch is not"),
-        ({"extractor": f"{__name__}:make_extractor", "layers": {"9": 1.0}}, ConfigError, re.escape("has no 9; it has")),
+        (
+            {"extractor": f"{__name__}:make_extractor", "layers": (("9", 1.0),)},
+            ConfigError,
+            re.escape("has no 9; it has"),
+        ),
     ],
 )
 def test_what_cannot_be_is_said(settings, error, message):
     with pytest.raises(error, match=message):
-        Perceptual(PerceptualConfig(**{"layers": {"0": 1.0}, **settings}), device=CPU, low=False)
+        Perceptual(PerceptualConfig(**{"layers": (("0", 1.0),), **settings}), device=CPU, low=False)

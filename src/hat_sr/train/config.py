@@ -196,14 +196,14 @@ class PerceptualConfig:
     a function that makes a torch.nn.Module."""
     file: str | None = None
     """The extractor's weights, where they are not found by themselves."""
-    layers: dict[str, float] = field(default_factory=dict)
-    """Names of modules whose outputs are compared, with their weights."""
+    layers: tuple[tuple[str, float], ...] = ()
+    """Names of modules whose outputs are compared, each with its weight."""
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise ConfigError("perceptual.layers is empty: name modules of the extractor, each with its weight")
-        for name, value in (*self.layers.items(), ("weight", self.weight)):
+        for name, value in (*self.layers, ("weight", self.weight)):
             if not 0 <= value < math.inf:
                 raise ConfigError(f"the perceptual loss's {name} {value} must not be negative")
 

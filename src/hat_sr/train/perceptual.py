@@ -23,13 +23,13 @@ class Perceptual:
         self.config = config
         self.network = load_extractor(config).to(device).eval().requires_grad_(False)
         modules = dict(self.network.named_modules())
-        if missing := [name for name in config.layers if name not in modules]:
+        if missing := [name for name, _ in config.layers if name not in modules]:
             raise ConfigError(
                 f"perceptual.layers: {config.extractor} has no {', '.join(missing)}; it has {', '.join(modules)}"
             )
         self._mean, self._deviation = (torch.tensor(value, device=device).view(3, 1, 1) for value in (MEAN, DEVIATION))
         self._device, self._low = device, low
-        self._last = [name for name in modules if name in config.layers][-1]
+        self._last = [name for name in modules if name in dict(config.layers)][-1]
 
     def loss(self, sr: Tensor, target: Tensor) -> Tensor:
         """Weighted sum over the layers of the mean absolute difference of features, times the config's weight.
@@ -39,7 +39,7 @@ class Perceptual:
         with torch.no_grad():
             wanted = self.features(target)
         found = self.features(sr)
-        distances = [weight * F.l1_loss(found[name], wanted[name]) for name, weight in self.config.layers.items()]
+        distances = [weight * F.l1_loss(found[name], wanted[name]) for name, weight in self.config.layers]
         return self.config.weight * torch.stack(distances).sum()
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ class Perceptual:
 
             return hook
 
-        hooks = [self.network.get_submodule(name).register_forward_hook(keep(name)) for name in self.config.layers]
+        hooks = [self.network.get_submodule(name).register_forward_hook(keep(name)) for name, _ in self.config.layers]
         try:
             with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._low):
                 normal = (x - self._mean) / self._deviation
