@@ -11,9 +11,10 @@ import pytest
 from hat_sr.image import bounds
 from hat_sr.image.bounds import within_bounds
 from hat_sr.image.containers import Blocks, write_blocks
-from hat_sr.image.decode import read_header
+from hat_sr.image.decode import read_header, sampled
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image, Metadata
+from hat_sr.image.reader import ImageFile
 from hat_sr.image.tiff import ASCII, BYTE, add_tags
 
 PIXELS = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
@@ -94,6 +95,23 @@ def test_a_bomb_is_not_inflated(tmp_path: Path, caplog: pytest.LogCaptureFixture
     path = png(tmp_path / "a.png", chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + bomb))
     assert read_image(path).metadata.xmp is None
     assert "metadata beyond 16 MB or 10000 entries is dropped: iTXt" in caplog.text
+
+
+@pytest.mark.usefixtures("small")
+def test_a_sample_is_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = png(tmp_path / "a.png", chunk(b"tEXt", b"Comment\0" + bytes(200_000)))
+    sizes = []
+
+    def remembered(file: ImageFile, path: Path, *, name: Path, page: int | None) -> None:
+        sizes.append(path.stat().st_size)
+        kept(file, path, name=name, page=page)
+
+    kept = ImageFile.__init__
+    monkeypatch.setattr(ImageFile, "__init__", remembered)
+    with sampled(path) as bands:
+        assert np.array_equal(next(bands), PIXELS)
+    assert len(sizes) == 1
+    assert sizes[0] < 10_000 < path.stat().st_size
 
 
 @pytest.mark.usefixtures("small")

@@ -62,7 +62,11 @@ def sampled(path: str | os.PathLike[str], *, page: int | None = None) -> Iterato
     """
     path = Path(path)
     name = _called(path, page)
-    with _explained(path, name), ImageFile(path, name=name, page=page) as file:
+    with (
+        _explained(path, name),
+        within_bounds(path, name=path, warn=False) as bounded,
+        ImageFile(bounded, name=name, page=page) as file,
+    ):
         yield file.sample()
 
 
