@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from hat_sr.errors import ImageError
@@ -60,3 +61,12 @@ def test_tiff_of_a_compression_that_is_not_read(tmp_path: Path, code: int, name:
     with pytest.raises(ImageError, match=f"compressed by .*{name}, which is not read") as error:
         read_image(tmp_path / "a.tif")
     assert "damaged" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_a_file_of_a_known_kind_that_does_not_open_is_called_damaged(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    PIL.Image.linear_gradient("L").convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageError, match="damaged, cut short, or of a variant that is not read"):
+        read_image(path)

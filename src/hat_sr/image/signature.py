@@ -66,7 +66,7 @@ def why_not_opened(path: Path, reason: str) -> str:
         return f"this is {what}"
     if not reason or "format reader" in reason or "magic number" in reason or reason.startswith("Not a "):
         return "not a kind of image that is read here, or damaged at its beginning: convert it to PNG, TIFF or JPEG"
-    return reason
+    return f"damaged, cut short, or of a variant that is not read: {reason}"
 
 
 def is_unsupported(reason: str) -> bool:
