@@ -86,7 +86,7 @@ def test_settings_are_named_and_fixed():
         ({"num_heads": (0,)}, ["num_heads 0"]),
         ({"window_size": 1}, ["window_size 1"]),
         ({"window_size": 66}, ["window_size 66", "to 64"]),
-        ({"overlap_ratio": 1.5}, ["overlap_ratio 1.5", "from 0 to the window's size"]),
+        ({"overlap_ratio": 32.0}, ["overlap_ratio 32", "no larger than 128"]),
         ({"depths": (501, 500), "num_heads": (2, 2)}, ["more than 1,000 blocks"]),
         ({"depths": 2}, ["depths 2 must be a list"]),
         ({"mlp_ratio": 1e5}, ["mlp_ratio 100000.0 of embed_dim 12", "65,536 channels"]),

@@ -154,10 +154,11 @@ class HATConfig:
                 f"window_size {self.window_size} must be from 2, half of which is the shift, to {LARGEST_WINDOW}: "
                 "tables of its positions take a gigabyte there"
             )
-        if not 0 <= self.overlap_ratio <= 1 or self.overlap % 2:
+        if self.overlap_ratio < 0 or self.overlap % 2 or self.overlap_window_size > 2 * LARGEST_WINDOW:
             raise ConfigError(
                 f"overlap_ratio {self.overlap_ratio} of window_size {self.window_size} is an overlap of "
-                f"{self.overlap} pixels: it must be even, half of it goes on each side, and from 0 to the window's size"
+                f"{self.overlap} pixels: it must be even, half of it goes on each side, and make the window no larger "
+                f"than {2 * LARGEST_WINDOW}"
             )
         if not 0 <= self.drop_path_rate < 1:
             raise ConfigError(f"drop_path_rate {self.drop_path_rate} must be in [0, 1)")

@@ -14,7 +14,6 @@ from cyclopts.config import Dict
 
 from hat_sr.degradation.config import expanded
 from hat_sr.errors import ConfigError
-from hat_sr.model.zoo import names_a_path
 from hat_sr.train.config import Recipe
 
 T = TypeVar("T")
@@ -130,6 +129,8 @@ def _in_effect(recipe: Recipe) -> dict[str, object]:
                 source[name] = str(Path(root, source[name]).resolve())
     if content["log"]["validation_folder"] is not None:
         content["log"]["validation_folder"] = str(Path(content["log"]["validation_folder"]).resolve())
+    from hat_sr.model.zoo import names_a_path  # it needs torch, which reading a recipe does not
+
     if recipe.start_from is not None and names_a_path(recipe.start_from):
         content["start_from"] = str(Path(recipe.start_from).resolve())
     return dict(_leaves(content))
