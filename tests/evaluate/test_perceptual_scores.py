@@ -59,3 +59,8 @@ def test_without_its_package_st_lpips_says_what_to_install(monkeypatch):
     module._weights.cache_clear()
     with pytest.raises(MissingExtraError, match="stlpips_pytorch: pip install"):
         st_lpips(torch.zeros(3, 40, 40), torch.zeros(3, 40, 40))
+
+
+def test_a_flat_image_has_no_niqe():
+    with pytest.raises(InputError, match="without texture"):
+        niqe(torch.full((3, 96, 96), 0.5))

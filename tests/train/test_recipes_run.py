@@ -144,8 +144,14 @@ def test_a_dry_run_imports_nothing_that_a_recipe_names(tmp_path, monkeypatch, ca
     save_png(tmp_path / "photos/a.png", photo(40, 40))
     assert app(["train", "recipe.toml", "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert "spy:make, not built: a recipe's network is code, which --trust runs" in printed
+    assert "spy:make, not built: the recipe names code, which --trust runs" in printed
     assert "1 images" in printed
+    assert not Path("imported").exists()
+    model = "[model]\nupscale = 2\nembed_dim = 12\ndepths = [2]\nnum_heads = [2]\nwindow_size = 8\nsqueeze_factor = 4\n"
+    extractor = '[perceptual]\nextractor = "spy:make"\nlayers = [["0", 1.0]]\n'
+    Path("extractor.toml").write_text(model + extractor + NETWORK[NETWORK.index("[data]") :])
+    assert app(["train", "extractor.toml", "--dry-run"]) == 0
+    assert "HAT, not built" in capsys.readouterr().out
     assert not Path("imported").exists()
     assert app(["train", "recipe.toml", "--dry-run", "--trust"]) == 0
     assert "spy:make, 336 parameters" in capsys.readouterr().out

@@ -210,7 +210,7 @@ def label(
     if network.scale != settings.upscale:
         raise ConfigError(f"teacher {teacher} enlarges by {network.scale}, and the recipe is for {settings.upscale}")
     patches = open_patches(data, scale=settings.upscale, seed=settings.seed)
-    drawn = {key: value for key, value in asdict(data).items() if key in ("sources", "patch_size", "degradation")}
+    drawn = {key: value for key, value in asdict(data).items() if key in _DRAWN}
     with progress_bars(Console(stderr=True)) as progress:
         task = progress.add_task("patches", total=samples)
         made = run_labelling(
@@ -230,6 +230,10 @@ def label(
         )
     _say(f"{samples} patches in {output}, {made} of them made by this call")
     return 0
+
+
+_DRAWN = ("root", "sources", "patch_size", "degradation", "flats")
+"""Settings of [data] that patches depend on."""
 
 
 def _updating(progress: Progress, task: TaskID) -> Callable[[int, int | None], None]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from hat_sr.errors import ConfigError
 from hat_sr.train.data.sheet import check_sheet_path, draw_sheet
@@ -15,7 +16,7 @@ def degrade(
     recipe: Path,
     output: Annotated[Path, Parameter(alias="-o")],
     samples: int = 10,
-    seed: int = 0,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
 ) -> None:
     """Draw what a training with degradations sees: of each image the middle, the target, and low-resolution samples.
 

@@ -31,7 +31,7 @@ def niqe(image: Tensor) -> float:
 
     image: RGB or gray, (C, H, W) or (1, C, H, W), at least 96×96; uint8, or float in [0, 1], rounded to 8 bits. Scored
     is luma Y of BT.601 in studio range, rounded to levels, in whole blocks of 96×96 from the top left. Raises
-    InputError for a smaller image.
+    InputError for a smaller image, or one that is flat.
     """
     y = y_codes(image).round()
     height, width = (side // _BLOCK * _BLOCK for side in y.shape[-2:])
@@ -42,6 +42,8 @@ def niqe(image: Tensor) -> float:
     found = torch.cat(features, dim=1).numpy()
     mean, covariance = _good_photographs()
     whole = found[~np.isnan(found).any(axis=1)]
+    if not len(whole):
+        raise InputError("NIQE of an image without texture: it has no statistics to compare")
     difference = mean - np.nanmean(found, axis=0)
     both = (covariance + (np.cov(whole, rowvar=False) if len(whole) > 1 else np.zeros_like(covariance))) / 2
     return float(np.sqrt(difference @ np.linalg.pinv(both) @ difference))

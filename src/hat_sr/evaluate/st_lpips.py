@@ -5,6 +5,7 @@ stlpips_pytorch (BSD-2), whose figures these are; AlexNet's trunk.
 """
 
 import importlib.util
+import pickle
 from functools import cache
 from pathlib import Path
 
@@ -82,6 +83,6 @@ def _weights() -> dict[str, Tensor]:
         for level, layer in enumerate(layers):
             found[f"conv{level}"], found[f"bias{level}"] = state[f"{layer}.weight"], state[f"{layer}.bias"]
             found[f"lin{level}"] = state[f"lin{level}.model.1.weight"]
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path} cannot be read ({error}): install stlpips_pytorch 0.0.2 again") from error
     return found

@@ -86,6 +86,8 @@ def edited(path: Path, copy: Path, edits: Iterable[Edit]) -> set[str]:
     with path.open("rb") as source, copy.open("wb") as target:
         try:
             for name, start, end, replacement in edits:
+                if start < at:  # of what two pages share, and gone
+                    continue
                 _copy(source, target, at, start)
                 target.write(replacement)
                 at = end

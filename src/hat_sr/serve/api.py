@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -235,7 +236,7 @@ def _file(service: Service, job: Job, background: BackgroundTask | None = None) 
         path,
         media_type=MEDIA_TYPES[job.suffix],
         filename=f"result_x{job.scale:g}{job.suffix}",
-        headers={"X-Model": job.model, "X-Warnings": _header(job.warnings.splitlines())},
+        headers={"X-Model": quote(job.model), "X-Warnings": _header(job.warnings.splitlines())},
         background=background,
     )
 

@@ -48,7 +48,7 @@ def describe(recipe: Recipe, folder: Path, *, trust: bool = False) -> Descriptio
     """Build the network and its optimizer, open the data, time one patch, and say in lines what it would be.
 
     `folder` is where the training would be written; what is there already is read, nothing is written. Without
-    `trust` nothing is imported that the recipe names, so that its [network] is not built. Where data is missing, the
+    `trust` nothing is imported that the recipe names, and nothing is built if it names code. Where data is missing, the
     patch is a random one. Raises what `train` would raise for the settings, or a state of another recipe.
     """
     missing: list[str] = []
@@ -64,9 +64,9 @@ def describe(recipe: Recipe, folder: Path, *, trust: bool = False) -> Descriptio
     else:
         recipe_to_build = recipe
     with open_processes(recipe.device) as processes:
-        if recipe.network is not None and not trust:
+        if _names_code(recipe) and not trust:
             saved = read_state(folder / "state.pt", recipe)
-            network = "not built: a recipe's network is code, which --trust runs"
+            network = "not built: the recipe names code, which --trust runs"
             step, timing = 0 if saved is None else int(saved["step"]), None
         else:
             state = start_state(recipe_to_build, processes, resuming=resuming)
@@ -181,12 +181,18 @@ def _timed(state: TrainState, batches: Batches | None) -> Timing:
         since = time.monotonic()
         next(items)
         reading = (time.monotonic() - since) / len(batch.names)
-    one = batch._replace(lr=batch.lr[:1], hr=batch.hr[:1])
+    teacher = None if batch.teacher is None else batch.teacher[:1]
+    one = batch._replace(lr=batch.lr[:1], hr=batch.hr[:1], teacher=teacher)
     for _ in range(2):
         since = time.monotonic()
         compute_gradients(state, one)
         seconds = time.monotonic() - since
     return Timing(patch=seconds, reading=reading)
+
+
+def _names_code(recipe: Recipe) -> bool:
+    """True if the network or the extractor of features is one that the recipe names as module:name."""
+    return recipe.network is not None or (recipe.perceptual is not None and ":" in recipe.perceptual.extractor)
 
 
 def _hours(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """A loss on the features of a network that was trained to recognise things (arXiv 1603.08155)."""
 
 import importlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ class Perceptual:
             )
         self._mean, self._deviation = (torch.tensor(value, device=device).view(3, 1, 1) for value in (MEAN, DEVIATION))
         self._device, self._low = device, low
-        self._last = [name for name in modules if name in dict(config.layers)][-1]
 
     def loss(self, sr: Tensor, target: Tensor) -> Tensor:
         """Weighted sum over the layers of the mean absolute difference of features, times the config's weight.
@@ -50,7 +50,7 @@ class Perceptual:
             def hook(module: nn.Module, inputs: Any, out: Tensor) -> None:
                 # A copy: the next layer may be an activation that works in place.
                 found[name] = out.float() if out.dtype != torch.float32 else out.clone()
-                if name == self._last:
+                if len(found) == len(self.config.layers):
                     raise _Enough
 
             return hook
@@ -145,7 +145,7 @@ def _with_file(network: nn.Module, file: str | None) -> nn.Module:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds {type(state).__name__}, no weights by name")

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from hat_sr.errors import ConfigError
-from hat_sr.files import locked, remove_leftovers, replacing
+from hat_sr.files import is_part, locked, remove_leftovers, replacing
 from hat_sr.image.convert import to_pixels
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
@@ -71,7 +71,9 @@ def _claim(destination: Path, description: dict[str, object]) -> None:
     """Make the folder and its description. Raises ConfigError if it holds something else."""
     file = destination / DESCRIPTION
     if not file.exists():
-        if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        if destination.exists() and (
+            not destination.is_dir() or not all(is_part(path.name) for path in destination.iterdir())
+        ):
             raise ConfigError(f"{destination} is not empty, and not of hat-sr data label: name a new or empty folder")
         destination.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
