@@ -2,7 +2,8 @@
 
     python make_hashes.py DATA BENCHMARKS
 
-DATA holds the folders that recipes/hat-xs-x4.toml names, BENCHMARKS a folder GT in each of Set5, Set14 and BSD100.
+DATA holds the folders that recipes/hat-xs-x4.toml and hat-xs-x4-real-faithful.toml name, BENCHMARKS a folder GT in each
+of Set5, Set14 and BSD100. Lines of photos are those of its edition before 2026-11-30.
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.check import check_source
 
-TRAINING = ("T91", "BSDS400", "photos")
+TRAINING = ("T91", "BSDS400", "photos", "photos2k")
 BENCHMARKS = ("Set5/GT", "Set14/GT", "BSD100/GT")
 
 if __name__ == "__main__":

@@ -63,12 +63,14 @@ def hashes():
 
 def test_there_is_a_hash_for_every_image(hashes):
     numbers = [sum(name.startswith(f"{folder}/") for name in hashes) for folder in (*TRAINING, *BENCHMARKS)]
-    assert numbers == [91, 400, 73, 5, 14, 100]
+    assert numbers == [91, 400, 73, 111, 5, 14, 100]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_no_bundled_network_is_trained_on_a_benchmark(path, hashes):
-    sources = {source.path: source.exclude for source in load_recipe(path).data.sources}
+    sources = {  # what a teacher answered is cut from the images of another recipe
+        source.path: source.exclude for source in load_recipe(path).data.sources if source.teacher_path is None
+    }
     assert set(sources) <= set(TRAINING)
     benchmarks = {name: values for name, values in hashes.items() if name.startswith(BENCHMARKS)}
     for folder, exclude in sources.items():
