@@ -4,6 +4,7 @@ Without an argument: an example photo is made small first, by exactly the bicubi
 can be compared with the original. With a photo: that photo is enlarged as it is.
 """
 
+import logging
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hat_sr import Upscaler, load_model, psnr
+from hat_sr import Upscaler, enlarge_file, load_model, psnr
 from hat_sr.errors import HatError
 from hat_sr.evaluate.metrics import to_uint8
 from hat_sr.image.convert import to_pixels, to_tensor
@@ -58,20 +59,19 @@ def compare() -> None:
 
 
 def enlarge(path: Path) -> None:
-    """A person's photo → ×4, beside bicubic."""
-    image = read_image(path)
-    model = bundled_for(SCALE, lossy=image.metadata.lossy)
-    upscaler = Upscaler(load_model(model))
-    print(f"{path}: {image.width}×{image.height} pixels, ×{SCALE} with {model} …", flush=True)
-    result = upscale_image(image, upscaler, in_chans=upscaler.in_chans)
+    """A person's photo → ×4 as `hat-sr upscale` makes it, beside bicubic."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)  # says which network the photo gets, and why
     output = FOLDER / f"{path.stem}_x4.png"
     comparison = FOLDER / f"{path.stem}_comparison.png"
-    write_image(output, result)
+    image = read_image(path)
+    print(f"{path}: {image.width}×{image.height} pixels, ×{SCALE} …", flush=True)
+    enlarge_file(path, output, scale=SCALE)
+    result = read_image(output)
     sr = to_tensor(result.color)
     bicubic = resize(to_tensor(image.color), (result.height, result.width)).clamp(0, 1)
     side_by_side([bicubic, sr], comparison, corner=_most_detailed(bicubic))
     print(f"  result      {output}, {result.width}×{result.height} pixels")
-    print(f"  comparison  {comparison} (a detail: bicubic, {model})")
+    print(f"  comparison  {comparison} (a detail: bicubic, HAT-XS)")
 
 
 def _most_detailed(image: Tensor) -> tuple[int, int]:
