@@ -39,6 +39,34 @@ def test_dry_run(tmp_path, monkeypatch, capsys):
     assert not (root / "runs").exists()
 
 
+def test_a_dry_run_names_what_is_missing(tmp_path, monkeypatch, capsys):
+    file, none = write_experiment(tmp_path), tmp_path / "none"
+    words = ("experiment", file, "--data", none, "--benchmarks", none / "sets", "-o", tmp_path / "runs", "--dry-run")
+    assert run(monkeypatch, *words) == 1
+    printed = capsys.readouterr()
+    assert "tuned (seed 0, after start)" in printed.out
+    assert "(folder): not there" in printed.out
+    assert printed.out.count("time       about") == 6
+    photos, validation, *sets = sorted(printed.err.splitlines(), key=lambda line: ("sets" in line, "Set5" not in line))
+    assert photos.startswith("missing: ") and f"{none}/photos" in photos and photos.endswith("(for all arms)")
+    assert "log.validation_folder" in validation and validation.endswith("(for all arms)")
+    assert [f"{none}/sets/{name}" in line for name, line in zip(("Set5", "other"), sets, strict=True)] == [True, True]
+    assert all(line.endswith("(to score on)") for line in sets)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_names_the_task_that_needs_a_folder(tmp_path, monkeypatch, capsys):
+    root = make_data(tmp_path)
+    file = write_experiment(root)
+    file.write_text(
+        file.read_text().replace("{ upscale = 3 } }", '{ upscale = 3 }, data = { sources = [{ path = "more" }] } }')
+    )
+    words = ("experiment", file, "--data", root, "--benchmarks", root / "benchmarks", "-o", root / "runs", "--dry-run")
+    assert run(monkeypatch, *words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{root}/more" in line and line.endswith("(for start task 2)")
+
+
 def test_recipes_and_the_commands_that_train_them(tmp_path, monkeypatch, capsys):
     root = make_data(tmp_path)
     words = ("experiment", write_experiment(root), "--optim.total-steps", "1", "--data", root)

@@ -159,7 +159,7 @@ def test_a_missing_set_is_told_before_training(tmp_path):
 @pytest.mark.parametrize("scale_up", [False, True])
 def test_a_dry_run_says_what_and_writes_nothing(tmp_path, scale_up):
     root = make_data(tmp_path)
-    lines = describe_all(_load(root, scale_up=scale_up), root / "runs")
+    lines = describe_all(_load(root, scale_up=scale_up), root / "runs", root / "benchmarks").lines
     assert not (root / "runs").exists()
     assert [line for line in lines if "(seed" in line] == [
         "plain (seed 0, 1)",
@@ -183,7 +183,7 @@ def test_a_dry_run_of_what_a_lab_would_start(name, tmp_path):
     shrunk = SHRUNK | {"--model.window-size": 8}  # of which 0.75 is even
     words = [str(word) for pair in shrunk.items() for word in pair if pair[0] != "--optim.total-steps"]
     experiment = load_experiment(name, (*words, "--data.root", str(root)), scale_up=True)
-    lines = describe_all(experiment, root / "runs")
+    lines = describe_all(experiment, root / "runs", root / "benchmarks").lines
     assert not (root / "runs").exists()
     steps = {line for line in lines if line.startswith("steps")}
     total = {arm.recipe.optim.total_steps for arm in experiment.arms}
@@ -226,7 +226,7 @@ def test_a_dry_run_of_the_published_networks(tmp_path, monkeypatch):
     words = ("--data.root", str(root), "--data.patch-size", "16", "--data.batch-size", "2", "--data.num-workers", "0")
     experiment = load_experiment("networks", words, scale_up=True)
     arms = [replace(arm, recipe=_shrunk(arm.recipe)) for arm in experiment.arms]
-    lines = describe_all(replace(experiment, arms=tuple(arms)), root / "runs", trust=True)
+    lines = describe_all(replace(experiment, arms=tuple(arms)), root / "runs", root / "benchmarks", trust=True).lines
     assert not (root / "runs").exists()
     networks = [line.split()[1].strip(",") for line in lines if line.startswith("network ")]
     assert networks == ["spandrel.architectures.RCAN:RCAN", "HAT", "HAT", "spandrel.architectures.SwinIR:SwinIR"]

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from hat_sr.allocator import keep_freed_memory
 from hat_sr.cli.entrants import parse_names
+from hat_sr.cli.messages import print_description
 from hat_sr.errors import require
 from hat_sr.experiment.config import load_experiment
 from hat_sr.experiment.report import write_page, write_report
@@ -27,7 +28,7 @@ def experiment(
     scale_up: Annotated[bool, Parameter(negative="")] = False,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     trust: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
+) -> int:
     """Run a set of trainings alike, score them alike, and write a table and a plot of them.
 
     Stopped, the same command goes on. What is done already is only read.
@@ -53,7 +54,8 @@ def experiment(
     scale_up
         The published sizes and numbers of steps, on DF2K and ImageNet, instead of small ones.
     dry_run
-        Say what would be trained on what and for how long, and train nothing.
+        Say what would be trained on what and for how long, and train nothing. What is missing, data say, is named with
+        the arms that need it, and the exit code is then 1.
     trust
         Let --dry-run import and build the [network] of a recipe, which is code and runs.
     """
@@ -68,11 +70,9 @@ def experiment(
         command = shlex.join(map(str, [*words, *(["--scale-up"] if scale_up else [])]))
         for line in write_recipes(settings, folder, recipes, command=command):
             print(line)
-        return
+        return 0
     if dry_run:
-        for line in describe_all(settings, folder, trust=trust):
-            print(line)
-        return
+        return print_description(describe_all(settings, folder, benchmarks, trust=trust))
     require("matplotlib.figure", extra="lam")  # before hours of training, not behind them
 
     def report(title: str, step: int, record: dict[str, float]) -> None:
@@ -89,3 +89,4 @@ def experiment(
     run(settings, folder, benchmarks, only=only, on_progress=report, on_result=write)
     write()
     print((folder / "table.md").read_text(encoding="utf-8"))
+    return 0

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 from cyclopts import Parameter
 
 from hat_sr.allocator import keep_freed_memory
-from hat_sr.cli.messages import say
+from hat_sr.cli.messages import print_description
 from hat_sr.train.describe import describe
 from hat_sr.train.loop import train as run_training
 from hat_sr.train.recipe import load_recipe
@@ -47,11 +47,7 @@ def train(
     settings = load_recipe(recipe, overrides)
     folder = output or Path("runs") / recipe.stem
     if dry_run:
-        found = describe(settings, folder, trust=trust)
-        print("\n".join(found.lines))
-        for sentence in found.missing:
-            say(f"missing: {sentence}")
-        return 1 if found.missing else 0
+        return print_description(describe(settings, folder, trust=trust))
     total_steps = settings.optim.total_steps
     since = time.monotonic()
     first: tuple[int, float] | None = None

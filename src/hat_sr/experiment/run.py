@@ -13,7 +13,7 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hat_sr.errors import ConfigError
+from hat_sr.errors import ConfigError, DataError
 from hat_sr.evaluate.benchmark import benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.experiment.config import Arm, Experiment
@@ -24,7 +24,7 @@ from hat_sr.inference.pad import padded
 from hat_sr.model.cost import multiply_adds
 from hat_sr.model.wrappers import read_state
 from hat_sr.train.config import Recipe
-from hat_sr.train.describe import describe
+from hat_sr.train.describe import Description, describe
 from hat_sr.train.loop import train
 from hat_sr.train.network import build_network, filled_network
 from hat_sr.train.recipe import differences
@@ -142,12 +142,14 @@ def write_recipes(experiment: Experiment, folder: Path, recipes: Path, *, comman
     return commands
 
 
-def describe_all(experiment: Experiment, folder: Path, *, trust: bool = False) -> list[str]:
+def describe_all(experiment: Experiment, folder: Path, benchmarks: Path, *, trust: bool = False) -> Description:
     """What `run` would train, as `describe` says it of each arm, with `trust`; nothing is trained or written.
 
-    What is the same in all arms is said once, at the beginning. Raises as `describe`.
+    What is the same in all arms is said once, at the beginning. What is missing is told with the arms that need it,
+    benchmark sets included. Raises as `describe`.
     """
     arms: list[tuple[str, Sequence[str]]] = []
+    needed_by: dict[str, list[str]] = {}
     for arm in experiment.arms:
         for number, recipe in enumerate(arm.tasks or (arm.recipe,), start=1):
             seeds = ", ".join(map(str, arm.seeds))
@@ -156,10 +158,23 @@ def describe_all(experiment: Experiment, folder: Path, *, trust: bool = False) -
             place = run_folder(folder, arm, arm.seeds[0])
             description = describe(replace(recipe, seed=arm.seeds[0]), place, trust=trust)
             arms.append((f"{arm.name} (seed {seeds}{after}{task})", description.lines))
+            for sentence in description.missing:
+                needed_by.setdefault(sentence, []).append(arm.name + (f" task {number}" if arm.tasks else ""))
     common = [line for line in arms[0][1] if all(line in lines for _, lines in arms)] if len(arms) > 1 else []
     paragraphs = [["in all arms", *common]] if common else []
     paragraphs += [[title, *(line for line in lines if line not in common)] for title, lines in arms]
-    return [line for paragraph in paragraphs for line in ("", *paragraph)][1:]
+    missing = [
+        f"{sentence} (for {'all arms' if len(names) == len(arms) else ', '.join(names)})"
+        for sentence, names in needed_by.items()
+    ]
+    for name in experiment.sets:
+        try:
+            find_datasets(benchmarks / name, experiment.arms[0].recipe.upscale)
+        except DataError as error:
+            missing.append(f"{error} (to score on)")
+    return Description(
+        lines=tuple(line for paragraph in paragraphs for line in ("", *paragraph))[1:], missing=tuple(missing)
+    )
 
 
 def score(recipe: Recipe, place: Path, benchmarks: Path, sets: tuple[str, ...]) -> Result:
