@@ -247,6 +247,38 @@ def test_a_line_that_was_cut_short_counts_as_not_done(tmp_path):
     assert journal.read_bytes() == whole
 
 
+ODD_LINES = (
+    b"{no json",
+    b"\x00" * 9,
+    b"[1, 2]",
+    b"[" * 100_000,
+    b'{"image": 1, "made": []}',
+    b'{"image": "1.png", "made": 7}',
+    b'{"image": "1.png", "made": [["1.png", "33", 64]]}',
+    b'{"image": "1.png"}',
+    b"\xff\xfe",
+)
+
+
+@pytest.mark.parametrize("odd", ODD_LINES, ids=range(len(ODD_LINES)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_line_is_named_and_what_comes_after_it_counts(tmp_path, kind, odd, caplog):
+    make_photos(tmp_path)
+    _prepare(tmp_path, to=kind, shard_bytes=1)
+    journal = tmp_path / "out" / JOURNAL
+    settings, first, _, third = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join((settings, first, odd, third, b"")))
+    done = _prepare(tmp_path, to=kind, shard_bytes=1)
+    assert str(journal) in caplog.text and "left out" in caplog.text
+    assert (done.num_images, done.num_done_before, done.num_pieces) == (3, 2, 3)
+    if kind == "webdataset":  # none of the shards that are there is replaced
+        assert len(list((tmp_path / "out").glob("*.tar"))) == 4
+    else:
+        _assert_same(_stored(tmp_path, kind), WHOLE)
+    caplog.clear()
+    assert _prepare(tmp_path, to=kind, shard_bytes=1).num_done_before == 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unusable_image_is_named_and_the_rest_goes_on(tmp_path, kind):
     make_photos(tmp_path)

@@ -4,17 +4,20 @@ Images are added one source image at a time. They are written down in the journa
 them again replaces them: a run that was killed between the two does no harm.
 """
 
-import json
+import logging
 import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hat_sr.errors import ConfigError, DataError, require
 from hat_sr.files import PART_PREFIX, replacing
+from hat_sr.inference.lines import drop_half_line, format_lines, read_lines
 from hat_sr.train.data.database import close_database
+
+logger = logging.getLogger(__name__)
 
 JOURNAL = ".prepared.jsonl"
 
@@ -53,7 +56,9 @@ class Store(Protocol):
 class Journal:
     """Which source images are done, and what was made of each: a line of JSON each, after one of settings.
 
-    Raises ConfigError if the destination was made with other settings.
+    A damaged line, and one that says nothing of the kind, is named in the log and left out: its image is made again.
+    Shards then hold that image twice. Raises ConfigError if the destination was made with other settings, or if the
+    line of settings is damaged.
     """
 
     def __init__(self, destination: Path, settings: dict[str, object]) -> None:
@@ -63,33 +68,32 @@ class Journal:
         self.num_shards = 0
         if not self.path.exists():
             with replacing(self.path) as part:
-                part.write_text(json.dumps(settings) + "\n")
-        try:
-            self._read(settings)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(f"{self.path} is damaged ({error}): prepare into a new folder") from error
+                part.write_bytes(format_lines([settings]))
+        drop_half_line(self.path)
+        before, *lines = read_lines(self.path) or [None]
+        if before is None:
+            raise ConfigError(f"{self.path} is damaged, its first line says no settings: prepare into a new folder")
+        if before != settings:
+            differences = ", ".join(
+                f"{key} {before.get(key)} then, {settings.get(key)} now"
+                for key in sorted(before.keys() | settings.keys())
+                if before.get(key) != settings.get(key)
+            )
+            raise ConfigError(f"{destination} was prepared otherwise ({differences}): name a new folder")
+        odd = sum(line is not None and not self._take(line) for line in lines)
+        if odd:
+            logger.warning("%s: %d lines left out, which do not say what was made of an image", self.path, odd)
 
-    def _read(self, settings: dict[str, object]) -> None:
-        with self.path.open("rb+") as file:
-            first = file.readline()
-            if (before := json.loads(first)) != settings:
-                differences = ", ".join(
-                    f"{key} {before.get(key)} then, {settings.get(key)} now"
-                    for key in sorted(before.keys() | settings.keys())
-                    if before.get(key) != settings.get(key)
-                )
-                raise ConfigError(f"{self.path.parent} was prepared otherwise ({differences}): name a new folder")
-            end = len(first)
-            for line in file:
-                if not line.endswith(b"\n"):  # the run was killed while it wrote this
-                    break
-                end += len(line)
-                entry = json.loads(line)
-                self.done[entry["image"]] = [(name, height, width) for name, height, width in entry["made"]]
-                self.num_shards = max(self.num_shards, entry.get("shards", 0))
-            file.truncate(end)
+    def _take(self, line: dict[str, Any]) -> bool:
+        """Take a line for what it says. False if that is nothing of an image."""
+        match line:
+            case {"image": str(image), "made": list(made)} if all(map(_is_piece, made)):
+                self.done[image] = [(name, height, width) for name, height, width in made]
+            case _:
+                return False
+        shards = line.get("shards")
+        self.num_shards = max(self.num_shards, shards if isinstance(shards, int) else 0)
+        return True
 
     @staticmethod
     def is_in(destination: Path) -> bool:
@@ -98,14 +102,21 @@ class Journal:
 
     def add(self, images: list[Made], *, num_shards: int = 0) -> None:
         """Write down that these are safe, in `num_shards` shards with all before them."""
-        lines = []
+        lines: list[dict[str, object]] = []
         for image, pieces in images:
             self.done[image] = [(piece.name, piece.height, piece.width) for piece in pieces]
             entry: dict[str, object] = {"image": image, "made": self.done[image]}
-            lines.append(json.dumps(entry | ({"shards": num_shards} if num_shards else {})) + "\n")
+            lines.append(entry | ({"shards": num_shards} if num_shards else {}))
         self.num_shards = max(self.num_shards, num_shards)
-        with self.path.open("a") as file:
-            file.write("".join(lines))
+        with self.path.open("ab") as file:
+            file.write(format_lines(lines))
+
+
+def _is_piece(value: object) -> bool:
+    match value:
+        case [str(), int(), int()]:
+            return True
+    return False
 
 
 @contextmanager
