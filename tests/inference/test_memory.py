@@ -22,7 +22,8 @@ XS = HATConfig(upscale=4, embed_dim=64, depths=(2, 2), num_heads=(1, 1), window_
 
 MIB = 2**20
 MEASURED = [
-    # network, height, width, rows of a band, dtype, MiB: peak resident size over the weights (docs/LOG.md, 2026-11-26)
+    # network, height, width, rows of a band, dtype, MiB: peak resident size over the weights on an AMD EPYC
+    # (2026-11-26); the first seven by `python benchmarks/memory.py`
     (HAT_X4, 480, 640, 96, torch.bfloat16, 1024),
     (HAT_X4, 480, 640, 96, torch.float32, 1455),
     (XS, 1500, 2000, 32, torch.float32, 2922),
@@ -52,7 +53,7 @@ def test_estimate_is_within_a_fifth_of_what_was_measured(config, height, width, 
 
 
 # Channels, through a network of how many, kind of file, bytes for a pixel of the result: peak resident size while a
-# picture is made and written (docs/LOG.md, 2026-11-26).
+# picture is made and written, by `python benchmarks/picture_memory.py` on an AMD EPYC (2026-11-26).
 PICTURES = [(3, 3, "png", 49.8), (1, 3, "png", 21.7), (1, 1, "png", 16.6), (4, 3, "png", 51.4), (4, 3, "exr", 78.6)]
 
 
@@ -63,7 +64,8 @@ def test_a_picture_takes_about_what_was_measured(channels, in_chans, kind, measu
 
 XXS = HATConfig(upscale=2, embed_dim=32, depths=(4,), num_heads=(1,), window_size=8, compress_ratio=2, num_feat=12)
 SESSIONS = [
-    # network, runtime, precision, height, width, MiB: as above
+    # network, runtime, precision, height, width, MiB: peak resident size of a pass over the loaded network, one thread
+    # of an AMD EPYC (2026-11-26)
     (XXS, "onnxruntime", "fp32", 256, 512, 589),
     (XS, "onnxruntime", "fp32", 256, 256, 1243),
     (XS, "onnxruntime", "fp32", 256, 512, 2425),

@@ -51,7 +51,7 @@ def forward_bytes(config: HATConfig, dtype: torch.dtype, height: int, width: int
     - the image padded, and without its mean;
     - what the C library keeps of a block that is done. It gives back only what lies at the end of its heap, where
       pieces of up to 32 MiB are, and bands, which read rows beyond their own, leave holes of many sizes. This part is
-      fitted to the peak resident size of forward passes on a CPU (docs/LOG.md, 2026-11-26).
+      fitted to the peaks in tests/inference/test_memory.py (AMD EPYC, 2026-11-26).
 
     The whole was within a fifth of each of those measurements. With hat-sr-native, which cuts nothing into
     windows, less is taken.
@@ -88,8 +88,8 @@ def session_bytes(config: HATConfig, runtime: Runtime, precision: str, height: i
     """Peak memory of a runtime's pass over one float32 image of so many LR pixels, padded first, weights aside.
 
     A runtime works on the whole image at once, at its largest moment on attention's scores (in an OCAB Mo² for each
-    pixel and head) and some maps, or on the reconstruction. The factors were fitted to the peak resident size of passes
-    on a CPU (docs/LOG.md, 2026-11-26).
+    pixel and head) and some maps, or on the reconstruction. The factors were fitted to the peak
+    resident sizes in tests/inference/test_memory.py (one thread of an AMD EPYC, 2026-11-26).
     """
     of_scores, of_maps, of_reconstruction = _SESSION_FACTORS[runtime]
     scores = max(config.num_heads) * (config.overlap_window_size if config.use_ocab else config.window_size) ** 2
@@ -112,7 +112,7 @@ def picture_bytes(height: int, width: int, channels: int) -> int:
     """Memory, forward passes aside, for making a result of that size, alpha counted as a channel, and writing it.
 
     Some 17 bytes for a value (22 for gray through an RGB network, 20 for RGBA into EXR), measured as peak resident size
-    (docs/LOG.md, 2026-11-26).
+    (`python benchmarks/picture_memory.py`, AMD EPYC, 2026-11-26).
     """
     return 20 * height * width * channels
 
