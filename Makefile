@@ -34,8 +34,9 @@ test-robustness: $(VENV)/.installed-dev
 	$(BIN)/python tests/robustness/load_serve.py --requests 1000 --clients 50
 	$(BIN)/python tests/robustness/kill_serve.py --kills 50
 
+# One process for each core. `.venv/bin/pytest tests/...`, without -n, runs what one is working on.
 check: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal --durations 20
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -6,6 +6,11 @@ import os
 import pytest
 from hypothesis import settings
 
+# Processes that share the cores run one thread each: two of them with two threads each wait for one another. Here,
+# before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run, and no limit on time: a busy machine is no failure.
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
 settings.load_profile("deterministic")
