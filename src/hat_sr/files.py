@@ -133,7 +133,7 @@ def list_files(folder: Path, *, onerror: Callable[[OSError], None], leave_out: I
 
     Symbolic links to folders are followed, except those to a folder they lie in. A folder that several paths lead to is
     listed once, by a path without links if there is one. A link that leads nowhere counts as a file; pipes, sockets and
-    devices do not. None if `folder` is missing or a file. A million files take some seconds: only links are looked up.
+    devices do not. The list is empty if `folder` is missing or a file. A million files take some seconds.
     leave_out: folders in it that are not listed, such as that of the results. onerror is called for each folder,
     `folder` included, and each link that cannot be read.
     """

@@ -43,7 +43,7 @@ for _command, _help in (
     ("serve:serve", "Serve a page and an HTTP API that enlarge images."),
 ):
     app.command(f"hat_sr.cli.{_command}", help=_help)
-app.command("hat_sr.cli.data:data_app", name="data", help="Check and prepare training images.")
+app.command("hat_sr.cli.data:data_app", name="data", help="Check, prepare, label and degrade training images.")
 
 
 def main() -> NoReturn:

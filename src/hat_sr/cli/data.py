@@ -28,7 +28,7 @@ from hat_sr.train.data.prepare import prepare as run_preparation
 from hat_sr.train.data.sources import FolderSource, Source
 from hat_sr.train.recipe import load_recipe
 
-data_app = App(name="data", help="Check and prepare training images.")
+data_app = App(name="data", help="Check, prepare, label and degrade training images.")
 data_app.command(degrade)
 
 

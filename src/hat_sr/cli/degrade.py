@@ -18,21 +18,22 @@ def degrade(
     samples: int = 10,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
 ) -> None:
-    """Draw what a training with degradations sees: of each image the middle, the target, and low-resolution samples.
+    """Draw degraded input as a training sees it: of each image the middle, the target, and low-resolution samples.
+
+    It needs the extra lam.
 
     Parameters
     ----------
     images
-        Files of images.
+        Image files.
     recipe
         A recipe with data.degradation.
     output
-        The sheet, a .png. A pixel of it is one of the images; low-resolution pixels are squares. An existing file is
-        replaced.
+        The sheet, a .png, in which low-resolution pixels are drawn as squares. An existing file is replaced.
     samples
-        How many of each image.
+        How many samples of each image.
     seed
-        Other samples with another one.
+        Seed of the random draws: the same seed gives the same samples.
     """
     check_sheet_path(output)
     settings = load_recipe(recipe)

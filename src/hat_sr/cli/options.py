@@ -16,29 +16,30 @@ from hat_sr.model.zoo import AUTO
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What becomes of each picture, and of what an earlier run has done.
+    """How pictures are enlarged, and what happens to existing results.
 
     Parameters
     ----------
     scale
-        Factor, at least 1, whole or not: 2, 2x, 1.5. Default: the model's, 4 if none is named.
+        Factor of at least 1, such as 2, 2x or 1.5. Default: the model's, or 4 without --model.
     size
-        Size of the result in pixels instead: WxH (exactly, stretched if need be), Wx or xH; not smaller than the image.
+        Size of the result in pixels, instead of --scale: WxH (exact, stretched if the proportions differ), Wx or xH;
+        not smaller than the image.
     model
-        A bundled name (see hat-sr models), a file of weights, .safetensors or .pth, hf://OWNER/REPO for one on the
-        Hugging Face Hub, of HAT or with the extra baselines of another network, an exported HAT, .onnx or .xml, or
-        bicubic. auto is the bundled one that suits scale or size, and for noisy pictures, JPEG and other files
-        compressed with loss the one for photos.
+        A bundled name (see hat-sr models), a file of weights (.safetensors or .pth), hf://OWNER/REPO on the Hugging
+        Face Hub, an exported HAT (.onnx or .xml), or bicubic. Weights are HAT's, or with the extra baselines another
+        network's. auto is the bundled network for photos if the picture is noisy or compressed with loss (JPEG), else
+        the bundled one for the factor.
     tile
-        Run the image whole if it fits into memory (auto), always (off), or in tiles of at most so many pixels a side,
-        which changes the result a little.
+        auto: the image runs whole if it fits into memory, else in tiles. off: always whole. A number: tiles of at most
+        so many pixels a side. Tiles change the result a little.
     memory
-        How much to plan with, such as 4GiB: the image runs whole in bands of rows that fit, else in tiles. If picture
-        and result are too large even for that, they stay on disk: strip by strip, and the same call goes on where it
-        was stopped. Default: a share of what is free.
+        Memory to plan with, such as 4GiB. An image runs whole, in bands of rows that fit, else in tiles. If picture and
+        result do not fit either, they are made on disk, strip by strip; stopped, the same call goes on. Default: a
+        share of the free memory.
     precision
-        auto is what is fastest: fp16 on CUDA, bf16 on a CPU with AVX512-BF16 or AMX, else fp32. The picture itself is
-        kept in fp32 always. In another runtime auto is fp32; openvino has bf16, too, for all of the network.
+        auto is fp16 on CUDA, bf16 on a CPU with AVX512-BF16 or AMX, else fp32. First and last layers are in fp32 in any
+        case. In other runtimes auto is fp32; openvino also has bf16, for the whole network.
     device
         auto, cpu, cuda, cuda:1, mps, xpu.
     self_ensemble
@@ -48,14 +49,14 @@ class Options:
     quality
         1 to 100, of JPEG (default 95) and WebP (default lossless).
     keep_dpi
-        Leave the resolution in print as it is in the file, so that results print larger. Default: it is multiplied by
-        the scale, and they print at the same size.
+        Keep the resolution in print (dpi) of the file, so that results print larger. Default: it is multiplied by the
+        scale, so that results print at the same size.
     overwrite
         Replace results that are already there.
     skip_existing
-        Leave out inputs whose results are already there, whatever made them.
+        Leave out inputs whose results exist, whatever made them.
     retry_failed
-        Try again, too, what failed before though the file is the same.
+        Also try files again that failed before and have not changed since.
     """
 
     scale: str | None = None

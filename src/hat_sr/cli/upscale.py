@@ -30,17 +30,17 @@ def upscale(
 ) -> int:
     """Make images larger and sharper.
 
-    A result is written beside its input as NAME_x4.EXT, or under --output. One bad file never stops the rest. Of a
-    folder it is written down what was done: the same call again does what is missing or has changed since.
+    A result is written beside its input as NAME_x4.EXT, or under --output. One bad file does not stop the rest. A
+    folder has a manifest: the same call again makes what is missing or has changed since.
 
     Parameters
     ----------
     output
-        A folder, in which results keep their inputs' relative paths and names, or a file if there is one input. What
-        ends with a slash is a folder.
+        A folder, in which results keep the relative paths and names of their inputs, or a file if there is one input. A
+        name with a slash at the end is a folder.
     runtime
-        What runs the network: torch, or another on the CPU, for which weights are exported first (hat-sr export does so
-        once and for all). auto is torch, and for an exported file its own.
+        torch, or a runtime on the CPU, for which weights are exported at each call (hat-sr export does it once). auto
+        is torch, or for an exported file its own runtime.
     """
     settings = settings_of(options)
     enlarger = Enlarger(settings, open_named=partial(open_in_runtime, runtime=runtime), say=say)

@@ -1,1 +1,1 @@
-"""Low-resolution images as people have them: blurred, resized, noisy and through JPEG, once or twice."""
+"""Degraded input: low-resolution images that are blurred, resized, noisy and compressed, once or twice."""

@@ -43,13 +43,13 @@ class Edit(NamedTuple):
 
 
 class _Budget:
-    """What may still come."""
+    """How many bytes and entries of metadata are still accepted."""
 
     def __init__(self) -> None:
         self.num_bytes, self.num_entries = MAX_BYTES, MAX_ENTRIES
 
     def takes(self, num_bytes: int, num_entries: int = 1) -> bool:
-        """Whether this fits in; then it counts."""
+        """Subtract so much and return True, or return False if it is more than is left."""
         if num_bytes > self.num_bytes or num_entries > self.num_entries:
             return False
         self.num_bytes -= num_bytes

@@ -31,7 +31,7 @@ def fitted_description(description: str, *, width: int, height: int, channels: i
 
 
 def is_note_of_tifffile(description: str) -> bool:
-    """Whether nobody misses it."""
+    """True for the note of the array's shape that tifffile writes, which need not be kept."""
     return description.startswith('{"shape":')
 
 

@@ -31,7 +31,7 @@ def pictures(file: oiio.ImageInput) -> list[int]:
 def count_frames(path: Path, kind: str) -> int:
     """The frames of an animation in GIF, WebP or PNG, by the file's structure alone.
 
-    Other kinds, and what is cut short, count as 1.     kind: OpenImageIO's name of the format.
+    1 for other kinds, and for a file that is cut short. kind: OpenImageIO's name of the format.
     """
     with path.open("rb") as file:
         try:

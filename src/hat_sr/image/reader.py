@@ -109,7 +109,7 @@ class ImageFile:
 
     @property
     def by_rows(self) -> bool:
-        """Whether `blocks` reads by rows. GIF and small BMP have no gray but palettes of it: all must be seen first."""
+        """False for GIF and BMP with a palette: only the whole picture shows whether it is gray."""
         return self._kind != "gif" and not 0 < self._spec.get_int_attribute("bmp:bitsperpixel") <= 8
 
     def warn_of_others(self) -> None:
@@ -120,13 +120,13 @@ class ImageFile:
             logger.warning("%s: it holds %d pictures: the first of %d is taken", self._name, count, count)
 
     def picture(self, pixels: Pixels) -> Image:
-        """These pixels, read from here or made of such, as a picture with what the file says about them."""
+        """A picture of these pixels, read from the file or made from its pixels, with the file's metadata."""
         metadata = self.metadata(pixels.shape[2])
         linear = is_linear(self._spec, metadata.icc)
         return Image(pixels, linear=linear, associated=self.is_associated, metadata=metadata)
 
     def metadata(self, channels: int) -> Metadata:
-        """What the file says, for pixels of so many channels."""
+        """The file's metadata, for pixels of so many channels."""
         size = self.header.height, self.header.width
         metadata = read_metadata(self._spec, self._path, channels=channels, size=size, name=self._name)
         return replace(metadata, frame=_frame(self._spec) if self._kind == "openexr" else None)

@@ -60,7 +60,7 @@ _TEXT_BYTES = bytes({*range(0x20, 0x7F), *b"\t\n\r\f", *range(0x80, 0x100)})
 
 
 def why_not_opened(path: Path, reason: str) -> str:
-    """A sentence on a file that OpenImageIO does not open for this reason."""
+    """A sentence that says why OpenImageIO, with the message `reason`, does not open the file."""
     what = _what_it_is(path)
     if what is not None:
         return f"this is {what}"
@@ -70,12 +70,12 @@ def why_not_opened(path: Path, reason: str) -> str:
 
 
 def is_unsupported(reason: str) -> bool:
-    """Whether OpenImageIO, asked for pixels, says that it cannot read such, whole or damaged."""
+    """True if OpenImageIO's message means a kind of file that it cannot read, not a damaged one."""
     return any(words in reason for words in _UNSUPPORTED)
 
 
 def compression(code: int) -> str:
-    """The name of a compression by TIFF's number for it."""
+    """The name of a TIFF compression, by its number."""
     return _TIFF_COMPRESSIONS.get(code, f"scheme {code}")
 
 

@@ -71,7 +71,7 @@ def check_images(x: object, *, in_chans: int) -> Tensor:
 
 
 def _is_hat(network: object) -> TypeGuard[HAT]:
-    """Whether it is a module that says what HAT it is; what torch.compile returns does."""
+    """True for a module with a HATConfig as `config`: a HAT, also one that torch.compile returned."""
     return isinstance(network, torch.nn.Module) and isinstance(getattr(network, "config", None), HATConfig)
 
 

@@ -39,7 +39,7 @@ class Engine(Protocol):
         """Take this for the network's body from here on. Raises ConfigError if that cannot be."""
 
     def fingerprint(self) -> str:
-        """Another one for another network, config or runtime."""
+        """Hash of network, config and runtime."""
 
     def budget(self) -> int:
         """Bytes of memory to plan with now."""

@@ -93,7 +93,7 @@ class PlainUpscaler:
         return self._dtype
 
     def fingerprint(self) -> str:
-        """Another one for another network."""
+        """The network's title and factor, and a hash of its weights."""
         return f"{self._network.title} ×{self.scale}, {weights_digest(self._network.module)}"
 
     def __call__(self, x: Tensor, *, report: Report = lambda part: None) -> Tensor:

@@ -143,7 +143,7 @@ class Upscaler:
         return self._engine.dtype
 
     def fingerprint(self) -> str:
-        """Another one for another network, config or runtime."""
+        """Hash of network, config and runtime."""
         return self._engine.fingerprint()
 
     def plan(self, height: int, width: int, *, batch_size: int = 1) -> Plan:

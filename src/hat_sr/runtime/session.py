@@ -39,7 +39,7 @@ class Session:
     metadata: Mapping[str, str]
     """What the file says of the network."""
     fingerprint: str
-    """Another one for another file."""
+    """Hash of the file."""
     run: Callable[[Tensor], Tensor] = field(repr=False)
     """(B, C, H, W) float32 on the CPU, sides as the network takes them → float32, enlarged. With as many threads as
     torch had when it was opened. Raises RuntimeError as the runtime does, with its message."""

@@ -35,8 +35,8 @@ class Settings:
     folder: Path = Path("hat-sr-serve")
     """Where the queue and the images lie; for one server at a time."""
     token: str | None = None
-    """What every request must know. Better given in the environment variable HAT_SR_TOKEN, where other users of the
-    machine do not see it."""
+    """Secret that every request must send. Better given in the environment variable HAT_SR_TOKEN, which other users
+    of the machine cannot see."""
     max_bytes: int = 64 << 20
     """Size of a request, such as 64MiB."""
     max_pixels: int = 16_000_000

@@ -103,7 +103,7 @@ class Worker(threading.Thread):
         self._metrics.job_ended(outcome, seconds=time.monotonic() - since, num_pixels=job.height * job.width)
 
     def _refusal(self, job: Job, error: Exception) -> RefusedError:
-        """What is said of a job that ended so."""
+        """HTTP status and message of a failed job."""
         if isinstance(error, RefusedError):
             return error
         if isinstance(error, BadFileError):

@@ -83,8 +83,8 @@ class DataConfig:
     batch_size: int = 32
     """Samples of one step, of all processes together."""
     degradation: DegradationConfig | None = None
-    """What low-resolution patches go through, for files as people have them; None is bicubic alone. In a recipe a
-    preset's name, "real" or "mild", or a table, whose `preset` the other keys change."""
+    """How low-resolution patches are degraded; None is bicubic alone. In a recipe the name of a preset, "real" or
+    "mild", or a table with changes to a `preset`, or with passes of its own."""
     flats: float = 0.0
     """Share of patches of one colour, half of them saturated ones, so that the network keeps flat areas as they are."""
     in_memory: bool = False
