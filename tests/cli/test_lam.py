@@ -1,6 +1,10 @@
+import itertools
 import json
+import re
+from functools import partial
 
 import pytest
+from rich.console import Console
 
 from cli.running import run, write_noise
 from hat_sr import save_model
@@ -108,3 +112,27 @@ def test_refusals(files, monkeypatch, capsys, words, said):
     assert run(monkeypatch, "lam", "photo.png", *words) == 2
     assert said in capsys.readouterr().err
     assert sorted(files.iterdir()) == before
+
+
+class SlowConsole(Console):
+    """One whose clock is seven seconds further at every look."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings, get_time=itertools.count(0, 7).__next__)
+
+
+def test_progress_outside_a_terminal(files, monkeypatch, capsys):
+    monkeypatch.setattr("hat_sr.cli.lam.Console", SlowConsole)
+    words = ("--window", "20,9,12", "--steps", "60", "-m", f"bicubic,{files / 'tiny.safetensors'}")
+    assert run(monkeypatch, "lam", files / "photo.png", *words) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if " done" in line]
+    counts = [int(re.fullmatch(r"(bicubic|tiny): (\d+)/122 done(, \S+ left)?", line)[2]) for line in lines]
+    assert len(counts) > 3 and counts == sorted(set(counts))
+    assert {line.partition(":")[0] for line in lines} == {"bicubic", "tiny"}
+
+
+def test_progress_in_a_terminal(files, monkeypatch, capsys):
+    monkeypatch.setattr("hat_sr.cli.lam.Console", partial(Console, force_terminal=True, width=100))
+    words = ("--window", "20,9,12", "--steps", "3", "-m", files / "tiny.safetensors")
+    assert run(monkeypatch, "lam", files / "photo.png", *words) == 0
+    assert re.search(r"tiny.*4/4", capsys.readouterr().err)
