@@ -1,6 +1,7 @@
 import itertools
 import json
 import re
+import sys
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from cli.running import run, write_noise
 from hat_sr import save_model
+from hat_sr.cli import main
 from hat_sr.image.io import read_image
 from model.tiny import tiny_model
 
@@ -124,7 +126,10 @@ class SlowConsole(Console):
 def test_progress_outside_a_terminal(files, monkeypatch, capsys):
     monkeypatch.setattr("hat_sr.cli.lam.Console", SlowConsole)
     words = ("--window", "20,9,12", "--steps", "60", "-m", f"bicubic,{files / 'tiny.safetensors'}")
-    assert run(monkeypatch, "lam", files / "photo.png", *words) == 0
+    monkeypatch.setattr(sys, "argv", ["hat-sr", "lam", str(files / "photo.png"), *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if " done" in line]
     counts = [int(re.fullmatch(r"(bicubic|tiny): (\d+)/122 done(, \S+ left)?", line)[2]) for line in lines]
     assert len(counts) > 3 and counts == sorted(set(counts))
