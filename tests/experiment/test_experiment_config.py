@@ -62,8 +62,8 @@ def _differences(config, other):
 
 def test_scaled_up_pre_training_is_the_published_one():
     experiment = load_experiment("pretraining", scale_up=True)
-    for name, recipe in (("large", "hat-x4-imagenet"), ("same-task", "hat-x4-finetune")):
-        own, published = experiment.arm(name).recipe, load_recipe(RECIPES / f"{recipe}.toml")
+    for name, stage in (("large", "pretrain"), ("same-task", "finetune")):
+        own, published = experiment.arm(name).recipe, load_recipe(RECIPES / "hat-x4-imagenet.toml", stage=stage)
         for part in ("model", "data", "optim", "start", "precision", "seed"):
             assert getattr(own, part) == getattr(published, part), part
 

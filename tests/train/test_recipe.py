@@ -19,7 +19,7 @@ from hat_sr.train.config import (
     PerceptualConfig,
     SourceConfig,
 )
-from hat_sr.train.recipe import load_recipe
+from hat_sr.train.recipe import load_recipe, load_stages
 from hat_sr.train.record import recipe_text
 from train.small import small_recipe
 
@@ -268,7 +268,7 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_is_read(path):
-    load_recipe(path)
+    assert load_stages(path)
 
 
 SCRATCH = (500_000, 2e-4, (250_000, 400_000, 450_000, 475_000))
@@ -280,30 +280,30 @@ PUBLISHED = {
     **{f"{size}-x{upscale}": ("DF2K", SCRATCH, None) for size in ("hat-s", "hat") for upscale in (2, 3)},
     **{f"{size}-x4": ("DF2K", FROM_X2, f"{size}-x2") for size in ("hat-s", "hat")},
     **{
-        f"{size}-x{upscale}-imagenet": ("ImageNet/train", PRETRAINING, None)
+        f"{size}-x{upscale}-imagenet/{stage}": training
         for size in ("hat", "hat-l")
         for upscale in (2, 3, 4)
-    },
-    **{
-        f"{size}-x{upscale}-finetune": ("DF2K", FINETUNING, f"{size}-x{upscale}-imagenet")
-        for size in ("hat", "hat-l")
-        for upscale in (2, 3, 4)
+        for stage, training in {
+            "pretrain": ("ImageNet/train", PRETRAINING, None),
+            "finetune": ("DF2K", FINETUNING, f"{size}-x{upscale}-imagenet/pretrain"),
+        }.items()
     },
 }
-"""Of each published training: data, steps, peak of the learning rate, milestones, the training it starts from."""
+"""Of each published training, by recipe and stage: data, steps, peak of the learning rate, milestones, its start."""
 
 
 def test_every_published_training_has_a_recipe():
-    assert {path.stem for path in RECIPES} >= set(PUBLISHED)
+    assert {f"{path.stem}/{stage}".rstrip("/") for path in RECIPES for stage in load_stages(path)} >= set(PUBLISHED)
     assert len(PUBLISHED) == 18
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_training(name):
-    path = ROOT / "recipes" / f"{name}.toml"
     data, (total_steps, learning_rate, milestones), start = PUBLISHED[name]
-    recipe = load_recipe(path)
-    size, _, upscale = name.removesuffix("-imagenet").removesuffix("-finetune").rpartition("-")
+    name, _, stage = name.partition("/")
+    path = ROOT / "recipes" / f"{name}.toml"
+    recipe = load_stages(path)[stage]
+    size, _, upscale = name.removesuffix("-imagenet").rpartition("-")
     assert recipe.model == PRESETS[f"{size.upper()}-{upscale}"]
     assert recipe.model.drop_path_rate == 0.1
     assert recipe.data == DataConfig(sources=(SourceConfig(path=data),), patch_size=64, batch_size=32, num_workers=6)
@@ -328,13 +328,18 @@ def test_published_training(name):
 
 
 def test_what_a_recipe_starts_from_has_a_recipe():
-    starts = {load_recipe(path).start_from for path in RECIPES} - {None, *bundled_names()}
-    assert {Path(start).parent.name for start in starts} <= {path.stem for path in RECIPES}
+    trainings = {
+        f"runs/{path.stem}/{stage}".rstrip("/"): recipe
+        for path in RECIPES
+        for stage, recipe in load_stages(path).items()
+    }
+    starts = {recipe.start_from for recipe in trainings.values()} - {None, *bundled_names()}
+    assert {str(Path(start).parent) for start in starts} <= set(trainings)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_example_photographs_are_in_no_training(path):
-    assert _not_excluded(load_recipe(path).data) == set()
+    assert all(_not_excluded(recipe.data) == set() for recipe in load_stages(path).values())
 
 
 def test_the_check_of_examples_can_fail():
@@ -363,3 +368,79 @@ def test_text_that_no_recipe_has(tmp_path, text):
     (tmp_path / "r.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"r\.toml is (not valid TOML|nested without end)"):
         load_recipe(tmp_path / "r.toml")
+
+
+STAGED = (
+    TEXT
+    + """
+[[stages]]
+name = "one"
+
+[stages.optim]
+learning_rate = 1e-3
+
+[[stages]]
+name = "two"
+seed = 8
+
+[stages.data]
+sources = [{ path = "c" }]
+"""
+)
+
+
+def _staged(tmp_path, old="", new=""):
+    assert old in STAGED
+    path = tmp_path / "recipe.toml"
+    path.write_text(STAGED.replace(old, new))
+    return path
+
+
+def test_stages_have_the_settings_of_the_file_and_their_own(tmp_path):
+    path = _staged(tmp_path)
+    stages = load_stages(path, ["--optim.total-steps", "20"], folder=tmp_path / "run")
+    one, two = stages["one"], stages["two"]
+    assert (one.seed, two.seed) == (7, 8)
+    assert (one.optim.learning_rate, two.optim.learning_rate) == (1e-3, OptimConfig(total_steps=20).learning_rate)
+    assert [source.path for source in one.data.sources] == ["a", "b"]
+    assert [source.path for source in two.data.sources] == ["c"]
+    assert one.optim.total_steps == two.optim.total_steps == 20
+    assert (one.start_from, two.start_from) == (None, str(tmp_path / "run/one/weights.safetensors"))
+    assert load_recipe(path, stage="two") == dataclasses.replace(
+        two, optim=dataclasses.replace(two.optim, total_steps=10), start_from="runs/recipe/one/weights.safetensors"
+    )
+
+
+def test_a_start_given_by_hand_is_of_the_first_stage_or_of_the_one_that_is_named(tmp_path):
+    path, words = _staged(tmp_path), ["--start-from", "mine.pth"]
+    stages = load_stages(path, words)
+    assert [recipe.start_from for recipe in stages.values()] == ["mine.pth", "runs/recipe/one/weights.safetensors"]
+    assert load_recipe(path, words, stage="two").start_from == "mine.pth"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "two"', 'name = "one"', "two stages of one name: one, one"),
+        ('name = "two"', "", "the name of a stage is None"),
+        ('name = "two"', 'name = "../two"', "letters, digits, dots and dashes"),
+        ("seed = 8", "sede = 8", "unknown key 'sede'"),
+    ],
+)
+def test_stages_that_cannot_be(tmp_path, old, new, says):
+    with pytest.raises(ConfigError, match=says):
+        load_stages(_staged(tmp_path, old, new))
+
+
+def test_which_stage_is_meant(tmp_path):
+    path = _staged(tmp_path)
+    with pytest.raises(ConfigError, match="has the stages one, two: name one with --stage"):
+        load_recipe(path)
+    with pytest.raises(ConfigError, match="has no stage 'three'; it has one, two"):
+        load_recipe(path, stage="three")
+    path.write_text(TEXT)
+    with pytest.raises(ConfigError, match="has no stages: leave --stage one out"):
+        load_recipe(path, stage="one")
+    path.write_text(TEXT + '[stages]\nname = "one"\n')
+    with pytest.raises(ConfigError, match=r"write \[\[stages\]\], in double brackets"):
+        load_stages(path)

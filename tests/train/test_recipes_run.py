@@ -1,20 +1,26 @@
 """Every recipe in recipes/ takes three steps on made-up data, its network shrunk by overrides; dry runs too."""
 
 import dataclasses
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from hat_sr.cli import app
 from hat_sr.model.checkpoint import read_checkpoint, save_model
 from hat_sr.model.hat import HAT
 from hat_sr.model.zoo import bundled_names, read_source
 from hat_sr.train.loop import train
-from hat_sr.train.recipe import load_recipe
+from hat_sr.train.recipe import load_recipe, load_stages
 from train.small import photo, save_png
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+STAGES = [
+    pytest.param(path, stage or None, id=f"{path.stem}-{stage}") for path in RECIPES for stage in load_stages(path)
+]
 
 SHRUNK = {
     "--model.embed-dim": 12,
@@ -36,9 +42,9 @@ def _words(settings):
     return [str(word) for pair in settings.items() for word in pair]
 
 
-def _make_data(path, root):
+def _make_data(path, root, stage=None):
     """Photographs where the recipe has its own, the excluded ones among them; returns the overrides."""
-    recipe = load_recipe(path)
+    recipe = load_recipe(path, stage=stage)
     for source in recipe.data.sources:
         for number, name in enumerate(["a.png", "b.png", *source.exclude]):
             save_png(root / source.path / Path(name).with_suffix(Path(name).suffix or ".png"), photo(80, 96, number))
@@ -48,9 +54,9 @@ def _make_data(path, root):
     return SHRUNK | {"--data.root": root}
 
 
-def _make_start(path, root, overrides):
+def _make_start(path, root, overrides, stage=None):
     """Weights for `start_from`: of the scale that the recipe's own start has, which its name says."""
-    recipe = load_recipe(path, _words(overrides))
+    recipe = load_recipe(path, _words(overrides), stage=stage)
     if recipe.start_from is None:
         return overrides
     upscale = int(re.search(r"-x(\d)", recipe.start_from).group(1))
@@ -58,28 +64,29 @@ def _make_start(path, root, overrides):
     return overrides | {"--start-from": root / "start.safetensors"}
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_three_steps(path, tmp_path):
-    overrides = _make_start(path, tmp_path, _make_data(path, tmp_path))
-    recipe = dataclasses.replace(load_recipe(path, _words(overrides)), perceptual=None)  # it needs a package
+@pytest.mark.parametrize(("path", "stage"), STAGES)
+def test_three_steps(path, stage, tmp_path):
+    overrides = _make_start(path, tmp_path, _make_data(path, tmp_path, stage), stage)
+    recipe = load_recipe(path, _words(overrides), stage=stage)
+    recipe = dataclasses.replace(recipe, perceptual=None)  # it needs a package
     losses = []
     state = train(recipe, tmp_path / "run", on_progress=lambda _, record: losses.append(record["loss"]))
     assert state.step == len(losses) == 3
     assert all(0 < loss < 1 for loss in losses)
     checkpoint = read_checkpoint(tmp_path / "run" / "weights.safetensors")
     assert checkpoint.config == recipe.model
-    assert checkpoint.provenance["title"] == load_recipe(path).provenance["title"]
+    assert checkpoint.provenance["title"] == recipe.provenance["title"]
 
 
 @pytest.mark.parametrize("name", bundled_names())
 def test_a_bundled_network_is_that_of_its_recipe(name):
     """A training can start from it with the recipe's [model], and its card is there."""
     (path,) = (path for path in RECIPES if path.stem == name)
-    assert read_source(name).config == load_recipe(path).model
+    assert {read_source(name).config} == {recipe.model for recipe in load_stages(path).values()}
     assert path.parents[1].joinpath(f"src/hat_sr/weights/{name}.md").is_file()
 
 
-@pytest.mark.parametrize("name", ["hat-xs-x4", "hat-x4"])
+@pytest.mark.parametrize("name", ["hat-xxs-x4", "hat-x4"])
 def test_a_dry_run_says_what_and_trains_nothing(name, tmp_path, capsys):
     (path,) = (path for path in RECIPES if path.stem == name)
     overrides = _make_start(path, tmp_path, _make_data(path, tmp_path))
@@ -105,17 +112,30 @@ def test_a_dry_run_says_what_and_trains_nothing(name, tmp_path, capsys):
 
 def test_a_dry_run_needs_no_data(tmp_path, capsys):
     """The published fine-tuning, whole, where neither images nor the weights that it starts from are there."""
-    (path,) = (path for path in RECIPES if path.stem == "hat-x4-finetune")
+    (path,) = (path for path in RECIPES if path.stem == "hat-x4-imagenet")
     words = _words(SHRUNK | {"--data.root": tmp_path / "none", "--log.validation-folder": tmp_path / "Set5"})
-    assert app(["train", str(path), *words, "-o", str(tmp_path / "run"), "--dry-run"]) == 1
+    run = str(tmp_path / "run")
+    assert app(["train", str(path), *words, "-o", run, "--stage", "finetune", "--dry-run"]) == 1
     printed = capsys.readouterr()
     assert "(folder): not there" in printed.out
     assert re.search(r"time +about \d+ seconds for the 3 steps.*: \d+ ms\nmachine +\S.* threads, torch", printed.out)
     assert "rate " in printed.out
     missing = [line for line in printed.err.splitlines() if line.startswith("missing: ")]
-    assert len(missing) == 2 + len(load_recipe(path).data.sources)
+    assert len(missing) == 3
     assert "log.validation_folder" in missing[0]
-    assert "start_from runs/" in missing[-1]
+    assert f"start_from {run}/pretrain/" in missing[-1]
+
+
+def test_a_dry_run_of_all_stages(tmp_path, capsys):
+    """What the stage before will have written is not missing."""
+    (path,) = (path for path in RECIPES if path.stem == "hat-x4-imagenet")
+    overrides = SHRUNK | {"--data.root": tmp_path}
+    save_png(tmp_path / "ImageNet/train/a.png", photo(80, 96, 0))
+    save_png(tmp_path / "DF2K/a.png", photo(80, 96, 1))
+    assert app(["train", str(path), *_words(overrides), "-o", str(tmp_path / "run"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^stage +(\w+)$", printed, re.MULTILINE) == ["pretrain", "finetune"]
+    assert f"from {tmp_path / 'run' / 'pretrain' / 'weights.safetensors'}" in printed
 
 
 SPY = """
@@ -159,3 +179,31 @@ def test_a_dry_run_imports_nothing_that_a_recipe_names(tmp_path, monkeypatch, ca
     assert app(["train", "recipe.toml", "--dry-run", "--trust"]) == 0
     assert "spy:make, 336 parameters" in capsys.readouterr().out
     assert Path("imported").exists()
+
+
+def test_stages_are_trained_in_turn_and_a_stop_between_or_within_them_goes_on(tmp_path, monkeypatch, capsys):
+    """Stopped in the second stage, the same command leaves the first alone and ends with the same weights."""
+    monkeypatch.chdir(tmp_path)
+    (path,) = (path for path in RECIPES if path.stem == "hat-x4-imagenet")
+    words = _words(SHRUNK | {"--data.root": tmp_path, "--log.save-every": 1})
+    save_png(tmp_path / "ImageNet/train/a.png", photo(80, 96, 0))
+    save_png(tmp_path / "DF2K/a.png", photo(80, 96, 1))
+    assert app(["train", str(path), *words, "-o", "whole"]) == 0
+    assert "whole/finetune/weights.safetensors written" in capsys.readouterr().out
+
+    app(["train", str(path), *words, "-o", "stopped", "--stage", "pretrain"])
+    stages = load_stages(path, words, folder=Path("stopped"))
+
+    def stop(step, record):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stages["finetune"], Path("stopped/finetune"), on_progress=stop)
+    first = Path("stopped/pretrain/state.pt").stat().st_mtime_ns
+    assert app(["train", str(path), *words, "-o", "stopped"]) == 0
+    printed = capsys.readouterr().out
+    assert "stage pretrain: stopped/pretrain/weights.safetensors is there" in printed
+    assert Path("stopped/pretrain/state.pt").stat().st_mtime_ns == first
+    states = [read_checkpoint(Path(folder, "finetune/weights.safetensors")).state for folder in ("whole", "stopped")]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())

@@ -39,6 +39,7 @@ def check(
     scale: int | None = None,
     patch_size: int | None = None,
     against: Path | None = None,
+    stage: str | None = None,
 ) -> int:
     """Read every training image: count them, measure them, name those that cannot be used and those there twice.
 
@@ -57,16 +58,20 @@ def check(
         Side of a low-resolution patch in pixels: images with a side below scale times patch-size cannot be used.
     against
         A folder of images that must not be among them, such as a benchmark's: those that look alike are named.
+    stage
+        Which stage of the recipe, if it has several.
     """
     if target.suffix == ".toml":
         if scale is not None or patch_size is not None:
             raise ConfigError("--scale and --patch-size are in the recipe: leave them out, or override data.patch_size")
-        recipe = load_recipe(target, overrides)
+        recipe = load_recipe(target, overrides, stage=stage)
         sources, root = recipe.data.sources, Path(recipe.data.root)
         scale, patch_size = recipe.upscale, recipe.data.patch_size
     else:
         if overrides:
             raise ConfigError(f"{' '.join(overrides)}: settings are for a recipe, and {target} is none")
+        if stage is not None:
+            raise ConfigError(f"--stage {stage} is of a recipe, and {target} is none: leave it out")
         if (scale is None) != (patch_size is None):
             raise ConfigError("--scale and --patch-size go together: give both, or none")
         sources, root = (SourceConfig(path=str(target), kind=_kind(target)),), Path()
@@ -172,6 +177,7 @@ def label(
     output: Annotated[Path, Parameter(alias="-o")],
     teacher: str,
     samples: int,
+    stage: str | None = None,
     precision: Precision = "fp32",
 ) -> int:
     """Make a teacher's answers to degraded patches once, for a training that learns from them.
@@ -194,6 +200,8 @@ def label(
         A network of the recipe's scale: a bundled name, a file of weights, an hf:// name; other networks with spandrel.
     samples
         How many patches there are to be in all.
+    stage
+        Which stage of the recipe, if it has several.
     precision
         Of the teacher: bf16 is faster where the processor has it.
     """
@@ -201,7 +209,7 @@ def label(
     if samples < 1:
         raise ConfigError(f"--samples {samples} must be at least 1")
     at = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
-    settings = load_recipe(recipe, words[at:])
+    settings = load_recipe(recipe, words[at:], stage=stage)
     data = settings.data
     if folders := words[:at]:
         sources = tuple(SourceConfig(path=str(Path(folder).resolve())) for folder in folders)

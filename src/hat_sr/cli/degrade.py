@@ -15,6 +15,7 @@ def degrade(
     *images: Path,
     recipe: Path,
     output: Annotated[Path, Parameter(alias="-o")],
+    stage: str | None = None,
     samples: int = 10,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
 ) -> None:
@@ -28,6 +29,8 @@ def degrade(
         Image files.
     recipe
         A recipe with data.degradation.
+    stage
+        Which of its stages, if it has several.
     output
         The sheet, a .png, in which low-resolution pixels are drawn as squares. An existing file is replaced.
     samples
@@ -36,7 +39,7 @@ def degrade(
         Seed of the random draws: the same seed gives the same samples.
     """
     check_sheet_path(output)
-    settings = load_recipe(recipe)
+    settings = load_recipe(recipe, stage=stage)
     degradation = settings.data.degradation
     if degradation is None:
         raise ConfigError(f'{recipe} has no data.degradation: write degradation = "real" below [data], or give another')

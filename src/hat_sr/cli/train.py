@@ -11,15 +11,19 @@ from cyclopts import Parameter
 
 from hat_sr.allocator import keep_freed_memory
 from hat_sr.cli.messages import print_description
+from hat_sr.train.config import Recipe
 from hat_sr.train.describe import describe
+from hat_sr.train.loop import is_finished
 from hat_sr.train.loop import train as run_training
-from hat_sr.train.recipe import load_recipe
+from hat_sr.train.recipe import load_stages
+from hat_sr.train.state import TrainState
 
 
 def train(
     recipe: Path,
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=True)],
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    stage: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     trust: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -35,7 +39,10 @@ def train(
         Settings that win over the recipe's, such as --data.root DATA --optim.learning-rate 1e-4.
     output
         The run's folder: state.pt to go on from, weights.safetensors (the averaged network), best.safetensors (that of
-        the best validation), recipe.toml (every setting), log.jsonl, pictures. Default: runs/<name of the recipe>.
+        the best validation), recipe.toml (every setting), log.jsonl, pictures. Default: runs/<name of the recipe>. Of a
+        recipe with stages, each has such a folder in it, with the name of the stage.
+    stage
+        Train this stage of the recipe alone. Default: all, one after the other.
     dry_run
         Build everything, say what would be trained on what and for how long, and train nothing. What is missing, data
         say, is named, and the exit code is then 1.
@@ -44,10 +51,35 @@ def train(
     """
     logging.getLogger("hat_sr").setLevel(logging.INFO)
     keep_freed_memory(everything=True)
-    settings = load_recipe(recipe, overrides)
     folder = output or Path("runs") / recipe.stem
+    stages = load_stages(recipe, overrides, folder=folder, stage=stage)
     if dry_run:
-        return print_description(describe(settings, folder, trust=trust))
+        return _describe(stages, folder, trust=trust)
+    for name, settings in stages.items():
+        if len(stages) > 1 and is_finished(settings, folder / name):
+            print(f"stage {name}: {folder / name / 'weights.safetensors'} is there")
+            continue
+        if name:
+            print(f"stage {name}", flush=True)
+        state = _train(settings, folder / name)
+        if state.step < settings.optim.total_steps:
+            break
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _end_process()
+    return 0
+
+
+def _describe(stages: dict[str, Recipe], folder: Path, *, trust: bool) -> int:
+    codes = []
+    for number, (name, settings) in enumerate(stages.items()):
+        if name:
+            print(f"stage      {name}")
+        codes.append(print_description(describe(settings, folder / name, trust=trust, follows=number > 0)))
+    return max(codes)
+
+
+def _train(settings: Recipe, folder: Path) -> TrainState:
+    """Train by one recipe, with a line for each report."""
     total_steps = settings.optim.total_steps
     since = time.monotonic()
     first: tuple[int, float] | None = None
@@ -65,9 +97,7 @@ def train(
     state = run_training(settings, folder, on_progress=report)
     if state.step >= total_steps and state.processes.first:
         print(f"{folder / 'weights.safetensors'} written after {_duration(time.monotonic() - since)}")
-    if state.processes.size > 1:
-        _end_process()
-    return 0
+    return state
 
 
 def _end_process() -> NoReturn:

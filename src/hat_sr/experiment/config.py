@@ -30,7 +30,7 @@ from typing import Any
 
 from hat_sr.errors import ConfigError
 from hat_sr.train.config import Recipe
-from hat_sr.train.recipe import parse_toml, read_recipe
+from hat_sr.train.recipe import merged, parse_toml, read_recipe
 
 _KEYS = {
     "": {"title", "sets", "recipe", "arms", "groups", "scale_up"},
@@ -91,7 +91,7 @@ def experiment_names() -> tuple[str, ...]:
 def load_experiment(name: str, overrides: Sequence[str] = (), *, scale_up: bool = False) -> Experiment:
     """Read the experiment of that name in the package, or the TOML file of that path.
 
-    overrides are those of `load_recipe`, for every arm. scale_up: with the settings of its [scale_up].
+    overrides are those of `load_stages`, for every arm. scale_up: with the settings of its [scale_up].
     Raises ConfigError for a name or file that is not there, an unknown key, arms that do not fit together, and as
     `read_recipe`.
     """
@@ -124,15 +124,6 @@ def load_experiment(name: str, overrides: Sequence[str] = (), *, scale_up: bool 
     )
     _check(experiment, path)
     return experiment
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `changes` in place of its own, table by table."""
-    result = dict(base)
-    for key, value in changes.items():
-        inner = result.get(key)
-        result[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-    return result
 
 
 def _read(name: str) -> tuple[Path, bytes]:

@@ -44,12 +44,13 @@ class Timing:
     """To read it; None if there is no data."""
 
 
-def describe(recipe: Recipe, folder: Path, *, trust: bool = False) -> Description:
+def describe(recipe: Recipe, folder: Path, *, trust: bool = False, follows: bool = False) -> Description:
     """Build the network and its optimizer, open the data, time one patch, and say in lines what it would be.
 
     `folder` is where the training would be written; what is there already is read, nothing is written. Without
     `trust` nothing is imported that the recipe names, and nothing is built if it names code. Where data is missing, the
-    patch is a random one. Raises what `train` would raise for the settings, or a state of another recipe.
+    patch is a random one. With `follows`, another stage comes first and writes the weights to start from. Raises what
+    `train` would raise for the settings, or a state of another recipe.
     """
     missing: list[str] = []
     try:
@@ -59,7 +60,8 @@ def describe(recipe: Recipe, folder: Path, *, trust: bool = False) -> Descriptio
     counts = [_count(source, recipe, missing) for source in recipe.data.sources]
     resuming = has_state(folder / "state.pt")
     if not resuming and (start := missing_start(recipe)):
-        missing.append(start)
+        if not follows:
+            missing.append(start)
         recipe_to_build = replace(recipe, start_from=None)
     else:
         recipe_to_build = recipe

@@ -29,7 +29,7 @@ from hat_sr.train.distributed import (
 from hat_sr.train.network import write_weights
 from hat_sr.train.optim import ema_decay, learning_rate
 from hat_sr.train.record import RunRecord, check_run, written_to
-from hat_sr.train.state import TrainState, has_state, resume_state, save_state, start_state
+from hat_sr.train.state import TrainState, has_state, read_state, resume_state, save_state, start_state
 from hat_sr.train.stop import stop_requests
 from hat_sr.train.validate import validate
 
@@ -64,6 +64,16 @@ def train(recipe: Recipe, folder: Path, *, on_progress: Progress | None = None) 
         finally:
             run.close()
         return run.state
+
+
+def is_finished(recipe: Recipe, folder: Path) -> bool:
+    """True if all steps of `recipe` are done in `folder` and the weights are there.
+
+    Raises WeightsError for a state of another recipe.
+    """
+    saved = read_state(folder / "state.pt", recipe)
+    done = saved is not None and int(saved["step"]) >= recipe.optim.total_steps
+    return done and (folder / "weights.safetensors").exists()
 
 
 class _Run:

@@ -3,6 +3,7 @@
 import copy
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
@@ -21,15 +22,76 @@ T = TypeVar("T")
 _TABLES = ("model", "network", "data", "optim", "perceptual", "adversary", "log", "provenance")
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read `path`; `overrides` are words such as `--optim.learning-rate`, `1e-4`, which win over the file.
+def load_recipe(path: Path, overrides: Sequence[str] = (), *, stage: str | None = None) -> Recipe:
+    """Read the one training of `path`, or its stage of that name; arguments and errors as for `load_stages`.
 
-    Raises ConfigError for a file that is missing or no TOML, an unknown key (with the nearest known one), and a value
-    that cannot be.
+    Raises ConfigError if there are several stages and none is named.
+    """
+    stages = load_stages(path, overrides, stage=stage)
+    if len(stages) > 1:
+        raise ConfigError(f"{path} has the stages {', '.join(stages)}: name one with --stage")
+    return next(iter(stages.values()))
+
+
+def load_stages(
+    path: Path, overrides: Sequence[str] = (), *, folder: Path | None = None, stage: str | None = None
+) -> dict[str, Recipe]:
+    """Read `path`: the trainings of its [[stages]] by name, in order. A file without stages is one training, named "".
+
+    A stage has the settings of the file, with its own in their place. Every stage but the first starts from the
+    averaged weights of the one before, in that one's folder below `folder` (default: runs/<name of the file>), unless
+    it has a start_from. `overrides` are words such as `--optim.learning-rate`, `1e-4`, which win over the file in all
+    stages; `--start-from` is for the first. `stage` selects one.
+
+    Raises ConfigError for a file that is missing or no TOML, an unknown key (with the nearest known one), an unknown
+    stage, and a value that cannot be.
     """
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: give a recipe, a TOML file such as those in recipes/")
-    return read_recipe(parse_toml(path.read_bytes(), path), path, overrides)
+    content = parse_toml(path.read_bytes(), path)
+    tables = content.pop("stages", None)
+    if tables is None:
+        if stage:
+            raise ConfigError(f"{path} has no stages: leave --stage {stage} out")
+        return {"": read_recipe(content, path, overrides)}
+    names = _stage_names(tables, path)
+    if stage is not None and stage not in names:
+        raise ConfigError(f"{path} has no stage {stage!r}; it has {', '.join(names)}")
+    recipes: dict[str, Recipe] = {}
+    for number, (name, table) in enumerate(zip(names, tables, strict=True)):
+        own = merged(content, {key: value for key, value in table.items() if key != "name"})
+        if number and "start_from" not in table:
+            own["start_from"] = str((folder or Path("runs") / path.stem) / names[number - 1] / "weights.safetensors")
+        recipe = read_recipe(own, path, overrides)
+        if number and stage is None:
+            recipe = replace(recipe, start_from=own["start_from"])
+        if stage in (None, name):
+            recipes[name] = recipe
+    return recipes
+
+
+def _stage_names(tables: object, path: Path) -> list[str]:
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{path}: there can be several stages, so write [[stages]], in double brackets")
+    names = [table.get("name") for table in tables]
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ConfigError(
+                f"{path}: the name of a stage is {name!r}; it must be of letters, digits, dots and dashes, as it is "
+                "that of a folder"
+            )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{path} has two stages of one name: {', '.join(names)}")
+    return names
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `changes` in place of its own, table by table."""
+    result = dict(base)
+    for key, value in changes.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return result
 
 
 def parse_toml(content: bytes, path: Path) -> dict[str, Any]:
@@ -43,9 +105,9 @@ def parse_toml(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def read_recipe(content: dict[str, object], path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe that a TOML file's `content` is, with overrides as for `load_recipe`; errors name `path`.
+    """The recipe that a TOML file's `content` is, with overrides as for `load_stages`; errors name `path`.
 
-    Raises as `load_recipe`.
+    Raises as `load_stages`.
     """
     content = copy.deepcopy(content)
     data = content.get("data")

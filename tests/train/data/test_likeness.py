@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from hat_sr.image.jpeg import through_jpeg
 from hat_sr.train.data.likeness import ALIKE_BITS, distances, perceptual_hashes
-from hat_sr.train.recipe import load_recipe
+from hat_sr.train.recipe import load_stages
 from train.data.make_hashes import BENCHMARKS, TRAINING
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("hat-x*s-*.toml"))
@@ -83,7 +83,10 @@ def alike(hashes):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_no_bundled_network_is_trained_on_a_benchmark(path, hashes, alike):
     sources = {  # what a teacher answered is cut from the images of another recipe
-        source.path: source.exclude for source in load_recipe(path).data.sources if source.teacher_path is None
+        source.path: source.exclude
+        for recipe in load_stages(path).values()
+        for source in recipe.data.sources
+        if source.teacher_path is None
     }
     assert set(sources) <= set(TRAINING)
     for folder, exclude in sources.items():
