@@ -19,7 +19,6 @@ from hat_sr.image.convert import to_pixels, to_tensor
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.image.resize import imresize, resize
-from hat_sr.inference.picture import upscale_image
 from hat_sr.model.zoo import bundled_for
 
 EXAMPLE = Path(__file__).parent / "osprey.jpg"
