@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.running import run
-from hat_sr.train.options.importing import import_options
+from hat_sr.train.import_options import import_options
 from hat_sr.train.recipe import load_recipe
 
 OPTIONS = Path(__file__).parents[1] / "train" / "options"

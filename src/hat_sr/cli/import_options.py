@@ -7,9 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from hat_sr.train.options.file import listed
-from hat_sr.train.options.importing import ImportedOptions, check_free, write_recipe
-from hat_sr.train.options.importing import import_options as read_options
+from hat_sr.train.import_options import ImportedOptions, check_free, write_recipe
+from hat_sr.train.import_options import import_options as read_options
+from hat_sr.train.option_file import listed
 
 
 def import_options(

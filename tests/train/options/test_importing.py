@@ -10,8 +10,7 @@ from hat_sr.errors import ConfigError
 from hat_sr.evaluate.dataset import HR_FOLDERS, find_datasets
 from hat_sr.model.config import HATConfig
 from hat_sr.train.config import DataConfig, LogConfig, OptimConfig, Recipe, SourceConfig
-from hat_sr.train.options.importing import import_options, write_recipe
-from hat_sr.train.options.scores import GROUND_TRUTH
+from hat_sr.train.import_options import GROUND_TRUTH, import_options, write_recipe
 from hat_sr.train.recipe import load_recipe
 from train.small import photo, save_png
 
@@ -224,7 +223,7 @@ def test_what_cannot_be_trained_makes_no_recipe(tmp_path, change, key):
         ([("total_iter: !!float 1e2", "")], "optim.total_steps must be given by you: the file has no train.total_iter"),
         ([("    lr: 3e-4\n", "")], "optim.learning_rate must be given by you: the file has no train.optim_g.lr"),
         ([("    gt_size: 32\n", "")], "data.patch_size must be given by you: the file has no datasets.train.gt_size"),
-        ([("gt_size: 32", "gt_size: 33")], "gt_size 33 is no multiple of the scale 2"),
+        ([("gt_size: 32", "gt_size: 33")], "datasets.train.gt_size must be a multiple of the scale 2, not 33"),
         ([("gt_size: 32", "gt_size: 36")], "patch_size 18 must be a multiple of model.window_size 8"),
         ([("num_gpu: 2\n", "")], "data.batch_size must be given by you: the file has no num_gpu"),
         ([("dataroot_gt: data/garden/hr", "")], "data.sources must be given by you"),

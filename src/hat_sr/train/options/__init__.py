@@ -1,1 +1,0 @@
-"""Option files of the official code (BasicSR, YAML) turned into recipes."""
