@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile
 
 CLUSTER := .venv-cluster
 BASELINES := .venv-baselines
@@ -31,6 +31,8 @@ test-robustness: $(VENV)/.installed-dev
 	$(BIN)/python tests/robustness/mutate_files.py --count 5000
 	$(BIN)/python tests/robustness/kill_folder.py --kills 50
 	$(BIN)/python tests/robustness/kill_folder.py --kills 50 --batch
+	$(BIN)/python tests/robustness/kill_upscale.py --kills 10
+	$(BIN)/python tests/robustness/kill_training.py --kills 10
 	$(BIN)/python tests/robustness/load_serve.py --requests 1000 --clients 50
 	$(BIN)/python tests/robustness/kill_serve.py --kills 50
 

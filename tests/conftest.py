@@ -1,4 +1,4 @@
-"""Settings of all tests, and a network exported once for those that need one."""
+"""Settings of all tests, and what is slow to make: once for those that need it."""
 
 import errno
 import os
@@ -22,6 +22,23 @@ def exported(tmp_path_factory):
     from exported import Exported  # here: environments for other tests have no onnx
 
     return Exported(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session")
+def kept_sandbox():
+    """The server's child process that reads files, which takes seconds to start: made once."""
+    from serve.serving import KeptSandbox  # here: environments for other tests have no server
+
+    sandbox = KeptSandbox(seconds=20)
+    yield sandbox
+    sandbox.close_at_last()
+
+
+@pytest.fixture
+def shared(kept_sandbox, monkeypatch):
+    """Services of this test take the sandbox that all share."""
+    monkeypatch.setattr("hat_sr.serve.service.Sandbox", lambda seconds: kept_sandbox)
+    return kept_sandbox
 
 
 @pytest.fixture

@@ -179,7 +179,11 @@ def test_windows_outside(numbers, accepted):
 @pytest.mark.parametrize("numbers", [(7, 5, 4), (0, 0, 9)])
 def test_windows_just_inside(numbers):
     x, y, size = numbers
-    local_attribution_map(nearest(2), random_image(1, 3, 5, 6), Window(x=x, y=y, size=size), steps=1)
+    window = Window(x=x, y=y, size=size)
+    found = local_attribution_map(nearest(2), random_image(1, 3, 5, 6), window, steps=1)
+    assert found.window == window
+    assert found.map_HW.shape == (5, 6)
+    assert found.map_HW.isfinite().all() and found.map_HW.any()
 
 
 @pytest.mark.parametrize("numbers", [{"x": -1, "y": 0}, {"x": 0, "y": -1}, {"x": 0, "y": 0, "size": 0}])

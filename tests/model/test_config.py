@@ -106,5 +106,6 @@ def test_refuses_what_cannot_be(changes, says):
 
 
 def test_limits_of_parts_that_are_left_out_do_not_count():
-    HATConfig(**{**TINY, "use_cab": False, "compress_ratio": 99, "squeeze_factor": 99})
-    HATConfig(**{**TINY, "use_channel_attention": False, "squeeze_factor": 99})
+    without_cab = HATConfig(**{**TINY, "use_cab": False, "compress_ratio": 99, "squeeze_factor": 99})
+    assert (without_cab.compress_ratio, without_cab.squeeze_factor) == (99, 99)
+    assert HATConfig(**{**TINY, "use_channel_attention": False, "squeeze_factor": 99}).squeeze_factor == 99

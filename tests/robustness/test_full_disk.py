@@ -86,7 +86,7 @@ FULL = {"error": "the server's disk is full: try again later"}
 
 
 @pytest.fixture
-def queue(mounted, tmp_path):
+def queue(mounted, tmp_path, shared):
     """The disk on which the queue of a server of this test is."""
 
     def mount(options):
