@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile
+INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 CLUSTER := .venv-cluster
 BASELINES := .venv-baselines
@@ -36,9 +36,10 @@ test-robustness: $(VENV)/.installed-dev
 	$(BIN)/python tests/robustness/load_serve.py --requests 1000 --clients 50
 	$(BIN)/python tests/robustness/kill_serve.py --kills 50
 
-# One process for each core. `.venv/bin/pytest tests/...`, without -n, runs what one is working on.
+# One process for each core. `.venv/bin/pytest tests/...`, without -n, runs what one is working on. Bytecode is kept, also
+# where it is turned off: the tests start many processes, and each would compile the package again.
 check: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal --durations 20
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal --durations 20
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -19,7 +19,7 @@ esac
 
 "$python" -m venv "$work/env"
 PIP_CONSTRAINT="$root/constraints.txt" PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    "$work/env/bin/python" -m pip install --quiet --no-compile "$wheel"
+    "$work/env/bin/python" -m pip install --quiet "$wheel"
 
 mkdir "$work/elsewhere"
 cp "$root/examples/osprey.jpg" "$work/elsewhere/photo.jpg"
