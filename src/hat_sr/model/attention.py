@@ -127,6 +127,7 @@ class _Attention(torch.autograd.Function):
             grad_XND = _matrices(grad, portion)
             torch.bmm(weights_XNM.transpose(1, 2), grad_XND, out=_matrices(grad_v, portion))
             grad_weights_XNM = torch.bmm(grad_XND, _matrices(v, portion).transpose(1, 2))
+            # Private: the formula, weights * (grad - (grad * weights).sum(-1, keepdim=True)), takes two more passes.
             grad_scores_XNM = torch._softmax_backward_data(grad_weights_XNM, weights_XNM, -1, weights_XNM.dtype)
             grad_bias += _sum(grad_scores_XNM.view(-1, *bias_KNM.shape))
             torch.bmm(grad_scores_XNM, _matrices(k, portion), out=_matrices(grad_q, portion))
