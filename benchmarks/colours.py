@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hat_sr import Upscaler, load_model
-from hat_sr.model.zoo import bundled_names
+from hat_sr.checkpoints.named import bundled_names
 
 GRAYS = [(value,) * 3 for value in (0, 1, 30, 64, 128, 192, 240, 254, 255)]
 SATURATED = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255)]

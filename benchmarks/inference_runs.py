@@ -26,6 +26,7 @@ from official_network import build_official
 from torch import Tensor, nn
 
 from hat_sr.allocator import keep_freed_memory
+from hat_sr.checkpoints.named import load_model
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
 from hat_sr.inference.device import Precision
@@ -35,7 +36,6 @@ from hat_sr.model.config import PRESETS
 from hat_sr.model.hat import HAT
 from hat_sr.model.initialise import initialise_as_interpolator
 from hat_sr.model.native import without_native
-from hat_sr.model.zoo import load_model
 
 PHOTO = Path(__file__).parents[1] / "examples/casa-mila.jpg"
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hat_sr.checkpoints.named import FOR_PHOTOS, bundled_by_factor, load_model
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.evaluate.metrics import psnr
 from hat_sr.image.io import read_image
@@ -22,7 +23,6 @@ from hat_sr.image.noise import NOISY, noise_level
 from hat_sr.image.resize import imresize, resize
 from hat_sr.inference.sizing import upscale_to
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import FOR_PHOTOS, bundled_by_factor, load_model
 
 SIGMAS_FOUND = (0, 1, 2, 3, 4, 5, 6, 10)
 SIGMAS_GAINED = (0, 2, 3, 4, 6)

@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hat_sr.allocator import keep_freed_memory
-from hat_sr.model.checkpoint import save_model
+from hat_sr.checkpoints.checkpoint import save_model
 from hat_sr.model.config import PRESETS, HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.model.native import without_native

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from hat_sr import Upscaler, enlarge_file, load_model, psnr
+from hat_sr.checkpoints.named import bundled_for
 from hat_sr.errors import HatError
 from hat_sr.evaluate.metrics import to_uint8
 from hat_sr.image.convert import to_pixels, to_tensor
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.image.resize import imresize, resize
-from hat_sr.model.zoo import bundled_for
 
 EXAMPLE = Path(__file__).parent / "osprey.jpg"
 FOLDER = Path("demo")

@@ -3,7 +3,7 @@
 import onnx
 
 from hat_sr import export
-from hat_sr.model.checkpoint import METADATA_KEY, description
+from hat_sr.checkpoints.checkpoint import METADATA_KEY, description
 from hat_sr.runtime import openvino
 from model.tiny import tiny_model
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from hat_sr import Upscaler, load_model
+from hat_sr.checkpoints.named import bundled_names
 from hat_sr.image.pixels import Image
 from hat_sr.image.resize import resize
 from hat_sr.inference.picture import upscale_image
-from hat_sr.model.zoo import bundled_names
 
 NAMES = bundled_names()
 

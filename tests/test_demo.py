@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hat_sr.checkpoints.named import FOR_PHOTOS
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
-from hat_sr.model.zoo import FOR_PHOTOS
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
 

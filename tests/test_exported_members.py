@@ -14,10 +14,10 @@ PUBLIC = {
     "PRESETS": "hat_sr.model.config",
     "Upscaler": "hat_sr.inference.upscaler",
     "enlarge_file": "hat_sr.inference.enlarge",
-    "load_model": "hat_sr.model.zoo",
+    "load_model": "hat_sr.checkpoints.named",
     "local_attribution_map": "hat_sr.lam.attribution",
     "psnr": "hat_sr.evaluate.metrics",
-    "save_model": "hat_sr.model.checkpoint",
+    "save_model": "hat_sr.checkpoints.checkpoint",
     "ssim": "hat_sr.evaluate.metrics",
 }
 

@@ -17,18 +17,20 @@ RANKS = {
     "allocator": 0,
     "model": 1,
     "image": 1,
-    "runtime": 1,
-    "inference": 2,
-    "lam": 2,
-    "export": 2,
-    "degradation": 2,
-    "evaluate": 3,
-    "train": 4,
-    "serve": 4,
+    "checkpoints": 2,
+    "runtime": 2,
+    "inference": 3,
+    "lam": 3,
+    "export": 3,
+    "degradation": 3,
+    "batch": 4,
     "video": 4,
+    "evaluate": 4,
     "cluster": 4,
-    "experiment": 5,
-    "cli": 6,
+    "train": 5,
+    "serve": 5,
+    "experiment": 6,
+    "cli": 7,
 }
 """A module imports from its own part and from parts of lower rank."""
 
@@ -85,6 +87,41 @@ def wrong_imports(module, tree):
         for name in imports(tree)
         if (other := part(name)) is not None and other != own and RANKS[other] >= RANKS[own]
     }
+
+
+def within(module):
+    """Modules of hat_sr that a module imports, lazily or not; `from hat_sr.model import hat` is hat_sr.model.hat."""
+    found = set()
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return (found | imports(MODULES[module])) & PARTS.keys() - {module}
+
+
+def reached(module, graph):
+    """Modules that a module imports through any number of others; itself, too, where there is a circle."""
+    found, pending = set(), [module]
+    while pending:
+        new = graph[pending.pop()] - found
+        found |= new
+        pending += new
+    return found
+
+
+def test_no_circles():
+    """Not through imports inside functions, either."""
+    graph = {module: within(module) for module in PARTS}
+    assert [module for module in PARTS if module in reached(module, graph)] == []
+
+
+def test_the_check_of_circles_can_fail():
+    assert reached("a", {"a": {"b"}, "b": {"c"}, "c": {"a"}}) == {"a", "b", "c"}
+    assert "hat_sr.model.config" in within("hat_sr.model.hat")
+
+
+def test_the_network_reaches_no_files():
+    graph = {module: within(module) for module in PARTS}
+    assert {part(module) for module in reached("hat_sr.model.hat", graph)} == {"model", "errors"}
 
 
 def test_every_part_has_a_rank():

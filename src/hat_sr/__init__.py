@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from hat_sr import errors
 
 if TYPE_CHECKING:
+    from hat_sr.checkpoints.checkpoint import save_model
+    from hat_sr.checkpoints.named import load_model
     from hat_sr.evaluate.metrics import psnr, ssim
     from hat_sr.inference.enlarge import enlarge_file
     from hat_sr.inference.upscaler import Upscaler
     from hat_sr.lam.attribution import local_attribution_map
-    from hat_sr.model.checkpoint import save_model
     from hat_sr.model.config import PRESETS, HATConfig
     from hat_sr.model.hat import HAT
-    from hat_sr.model.zoo import load_model
 
 __version__ = "0.1.0"
 
@@ -37,15 +37,15 @@ __all__ = [
 ]
 
 _HOME = {
-    "HAT": "hat_sr.model.hat",
+    "HAT": "hat_sr.checkpoints.named",  # which gives it from_pretrained and save_pretrained
     "HATConfig": "hat_sr.model.config",
     "PRESETS": "hat_sr.model.config",
     "Upscaler": "hat_sr.inference.upscaler",
     "enlarge_file": "hat_sr.inference.enlarge",
-    "load_model": "hat_sr.model.zoo",
+    "load_model": "hat_sr.checkpoints.named",
     "local_attribution_map": "hat_sr.lam.attribution",
     "psnr": "hat_sr.evaluate.metrics",
-    "save_model": "hat_sr.model.checkpoint",
+    "save_model": "hat_sr.checkpoints.checkpoint",
     "ssim": "hat_sr.evaluate.metrics",
 }
 

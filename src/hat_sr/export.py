@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hat_sr.checkpoints.checkpoint import METADATA_KEY, description
 from hat_sr.errors import ExportError, InputError, require
 from hat_sr.files import arriving
-from hat_sr.model.checkpoint import METADATA_KEY, description
 from hat_sr.model.hat import HAT
 from hat_sr.runtime import openvino
 from hat_sr.runtime.session import SUFFIXES, Runtime, Session, checked_precision, open_session, runtime_of, session_of

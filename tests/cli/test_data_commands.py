@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from cli.running import run, write_noise
+from hat_sr.checkpoints.named import load_model
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import load_model
 from train.small import make_photos
 
 RECIPE = """

@@ -8,7 +8,7 @@ import pytest
 
 from cli.running import run
 from hat_sr import cli, save_model
-from hat_sr.model.zoo import bundled_names
+from hat_sr.checkpoints.named import bundled_names
 from model.tiny import tiny_model
 
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from hat_sr.checkpoints.checkpoint import read_checkpoint
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.experiment.tasks import BODY, SharedBody, train_tasks
-from hat_sr.model.checkpoint import read_checkpoint
 from hat_sr.train.network import build_network, load_what_fits
 from train.small import make_photos, small_recipe
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from cli.running import write_noise
+from hat_sr.checkpoints.checkpoint import METADATA_KEY, description
 from hat_sr.errors import ConfigError, InputError, WeightsError
 from hat_sr.image.io import read_image
 from hat_sr.inference import engine as module
 from hat_sr.inference.memory import session_bytes
 from hat_sr.inference.streaming import upscale_file
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.checkpoint import METADATA_KEY, description
 from hat_sr.model.config import HATConfig
 from hat_sr.runtime.session import Session, open_session
 from inference.doubles import nearest, random_image, tiny_hat

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hat_sr.checkpoints.checkpoint import NETWORK_KEY
 from hat_sr.errors import WeightsError
 from hat_sr.inference.baselines import load_upscale
-from hat_sr.model.checkpoint import NETWORK_KEY
 from inference.doubles import nearest, random_image
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from hat_sr.checkpoints.named import FOR_PHOTOS
 from hat_sr.errors import InputError
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 from hat_sr.image.resize import resize
 from hat_sr.inference.enlarge import Enlarger, Settings, enlarge_file
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import FOR_PHOTOS
 from inference.doubles import tiny_hat
 
 

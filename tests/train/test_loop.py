@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from hat_sr import __version__
+from hat_sr.checkpoints.checkpoint import build_model, read_checkpoint, save_model
+from hat_sr.checkpoints.named import load_model
 from hat_sr.errors import ConfigError, DataError, HatError, TrainingError, WeightsError
 from hat_sr.evaluate.benchmark import Score, benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.files import PART_PREFIX
 from hat_sr.image.io import read_image
 from hat_sr.inference.pad import padded
-from hat_sr.model.checkpoint import build_model, read_checkpoint, save_model
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import load_model
 from hat_sr.train import loop
 from hat_sr.train.loop import train, train_step
 from hat_sr.train.loss import frequency_loss, pixel_loss

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from hat_sr.checkpoints.named import bundled_names
 from hat_sr.degradation import config as degradation_config
 from hat_sr.errors import ConfigError
 from hat_sr.model.config import PRESETS
-from hat_sr.model.zoo import bundled_names
 from hat_sr.train.config import (
     AdversaryConfig,
     DataConfig,

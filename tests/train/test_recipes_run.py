@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from hat_sr.checkpoints.checkpoint import read_checkpoint, save_model
+from hat_sr.checkpoints.named import bundled_names, read_source
 from hat_sr.cli import app
-from hat_sr.model.checkpoint import read_checkpoint, save_model
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import bundled_names, read_source
 from hat_sr.train.loop import train
 from hat_sr.train.recipe import load_recipe, load_stages
 from train.small import photo, save_png

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from hat_sr.checkpoints.named import AUTO
 from hat_sr.cli.entrants import open_entrants, parse_names, parse_scales
 from hat_sr.cli.progress import progress_bars
 from hat_sr.cli.sizes import parse_bytes
@@ -23,7 +24,6 @@ from hat_sr.evaluate.sets import describe_lr, find_sets
 from hat_sr.files import replacing, what_blocks_writing
 from hat_sr.inference.device import Precision
 from hat_sr.inference.enlarge import Settings
-from hat_sr.model.zoo import AUTO
 
 
 def benchmark(

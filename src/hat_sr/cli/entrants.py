@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hat_sr.checkpoints.checkpoint import weights_digest
+from hat_sr.checkpoints.named import AUTO, FOR_PHOTOS, bundled_for, label
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.cache import key_of
 from hat_sr.evaluate.compare import ORIGINAL, Entrant
@@ -17,9 +19,7 @@ from hat_sr.inference.enlarge import Settings, open_upscaler
 from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.sizing import upscale_to
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.digest import weights_digest
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import AUTO, FOR_PHOTOS, bundled_for, label
 
 
 def parse_names(texts: Sequence[str]) -> list[str]:

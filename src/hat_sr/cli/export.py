@@ -6,11 +6,11 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from hat_sr.checkpoints.checkpoint import build_model
+from hat_sr.checkpoints.named import read_source
 from hat_sr.cli.progress import status
 from hat_sr.errors import ConfigError
 from hat_sr.export import Stored, export_model
-from hat_sr.model.checkpoint import build_model
-from hat_sr.model.zoo import read_source
 
 
 def export(

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from hat_sr.checkpoints.named import AUTO, DEFAULT_SCALE, bundled_for
 from hat_sr.cli.entrants import parse_names
 from hat_sr.cli.messages import say
 from hat_sr.cli.progress import progress_bars
@@ -17,7 +18,6 @@ from hat_sr.files import replacing
 from hat_sr.inference.named import load_upscales
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window
 from hat_sr.lam.figure import Panel, check_figure_path, draw_figure
-from hat_sr.model.zoo import AUTO, DEFAULT_SCALE, bundled_for
 
 LARGEST_ERROR = 0.01
 """Completeness error above which people are told."""

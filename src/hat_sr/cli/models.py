@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from hat_sr.model.checkpoint import build_model
+from hat_sr.checkpoints.checkpoint import build_model
+from hat_sr.checkpoints.named import PUBLISHED, WHERE_PUBLISHED, bundled_names, read_source
+from hat_sr.checkpoints.wrappers import shown
 from hat_sr.model.config import HATConfig
 from hat_sr.model.cost import multiply_adds
-from hat_sr.model.wrappers import shown
-from hat_sr.model.zoo import PUBLISHED, WHERE_PUBLISHED, bundled_names, read_source
 
 
 def info(source: str, /) -> None:

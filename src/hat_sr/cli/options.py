@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from hat_sr.checkpoints.named import AUTO
 from hat_sr.inference.device import Precision
-from hat_sr.model.zoo import AUTO
 
 
 @Parameter(name="*")

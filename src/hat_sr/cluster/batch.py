@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 
+from hat_sr.checkpoints.named import AUTO, names_a_path
 from hat_sr.cluster.places import Place, whole
 from hat_sr.errors import ConfigError, HatError, InputError
 from hat_sr.files import cannot_read
@@ -16,7 +17,6 @@ from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.manifest import Manifest, Outcome, Planned, attempt
 from hat_sr.model.banded import Report
-from hat_sr.model.zoo import AUTO, names_a_path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from hat_sr.checkpoints.wrappers import read_state
 from hat_sr.errors import ConfigError, DataError
 from hat_sr.evaluate.benchmark import benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
@@ -22,7 +23,6 @@ from hat_sr.files import replacing
 from hat_sr.inference.lines import read_lines
 from hat_sr.inference.pad import padded
 from hat_sr.model.cost import multiply_adds
-from hat_sr.model.wrappers import read_state
 from hat_sr.train.config import Recipe
 from hat_sr.train.describe import Description, describe
 from hat_sr.train.loop import train

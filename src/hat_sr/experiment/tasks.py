@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hat_sr.checkpoints import storage
 from hat_sr.errors import ConfigError, WeightsError
-from hat_sr.model import storage
 from hat_sr.train.config import Recipe
 from hat_sr.train.data.batches import open_data
 from hat_sr.train.distributed import open_processes

@@ -7,11 +7,11 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from hat_sr.checkpoints.named import load_model
 from hat_sr.errors import InputError
 from hat_sr.inference.device import Precision
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import load_model
 from hat_sr.runtime.session import Session, open_session, runtime_of
 
 _LEAST, _GREATEST = -0.5, 2.0

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
+from hat_sr.checkpoints.named import DEFAULT_SCALE, label, load_model
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.image.resize import resize
 from hat_sr.inference.network import Network
 from hat_sr.inference.pad import padded
 from hat_sr.inference.spandrel_networks import load_by_spandrel
-from hat_sr.model.zoo import DEFAULT_SCALE, label, load_model
 
 BICUBIC = "bicubic"
 """The name of bicubic interpolation, by any whole factor."""

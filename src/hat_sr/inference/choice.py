@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from hat_sr.checkpoints.named import AUTO, FOR_PHOTOS, bundled_by_factor, bundled_for
 from hat_sr.image.decode import Header
 from hat_sr.image.noise import NOISY, noise_in_file
 from hat_sr.inference.device import PRECISION_NAMES
 from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.sizing import chain
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import AUTO, FOR_PHOTOS, bundled_by_factor, bundled_for
 
 
 class Choice:

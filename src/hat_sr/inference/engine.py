@@ -7,11 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hat_sr.checkpoints.checkpoint import METADATA_KEY, read_description
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.inference.device import Precision, find_device, find_dtype, prepared
 from hat_sr.inference.memory import forward_bytes, largest_band, largest_square, memory_budget, session_bytes
 from hat_sr.model.banded import Report, forward_in_bands
-from hat_sr.model.checkpoint import METADATA_KEY, read_description
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.runtime.session import Session, check_claim

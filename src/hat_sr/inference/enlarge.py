@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hat_sr.checkpoints.named import AUTO, DEFAULT_SCALE
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.decode import Header, read_header
 from hat_sr.image.formats import check_size, format_for
@@ -33,7 +34,6 @@ from hat_sr.inference.upscale import Upscale
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.banded import Report
 from hat_sr.model.hat import HAT
-from hat_sr.model.zoo import AUTO, DEFAULT_SCALE
 from hat_sr.runtime.session import Session, open_session, runtime_of
 
 logger = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hat_sr.checkpoints.checkpoint import weights_digest
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.inference.device import Precision, find_device, find_dtype
 from hat_sr.inference.ensemble import self_ensemble as ensemble_of
 from hat_sr.inference.tiling import plan_axis, tiled
 from hat_sr.inference.upscale import Upscale
 from hat_sr.model.banded import Report
-from hat_sr.model.digest import weights_digest
 
 TILE_PAD = 32
 """LR pixels of context around a tile: more than the reach of most networks' windows."""

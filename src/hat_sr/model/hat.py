@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +40,35 @@ class HAT(nn.Module):
     The network is an `Upscale` for images whose sides are multiples of `config.window_size`; `hat_sr.Upscaler`
     takes any size. `activation_checkpointing` may be switched at any time: in training, the activations inside each
     block are then computed again in the backward pass instead of kept.
+
+    `hat_sr.HAT` has `from_pretrained` and `save_pretrained`, too, from `hat_sr.checkpoints.named`.
     """
 
     relative_position_index_SA: Tensor
     relative_position_index_OCA: Tensor
     shift_masks: Tensor
+
+    if TYPE_CHECKING:
+        # hat_sr.checkpoints.named puts these two here: a network knows of no files.
+        @staticmethod
+        def from_pretrained(
+            source: str | PathLike[str],
+            *,
+            revision: str | None = None,
+            device: str | torch.device = "cpu",
+            dtype: torch.dtype = torch.float32,
+        ) -> "HAT":
+            """See `hat_sr.checkpoints.named.load_pretrained`."""
+
+        def save_pretrained(
+            self,
+            folder: str | PathLike[str],
+            *,
+            provenance: Mapping[str, str] | None = None,
+            repo_id: str | None = None,
+            overwrite: bool = False,
+        ) -> None:
+            """See `hat_sr.checkpoints.pretrained.save_pretrained`."""
 
     def __init__(self, config: HATConfig, *, activation_checkpointing: bool = False) -> None:
         super().__init__()
@@ -102,38 +127,6 @@ class HAT(nn.Module):
         """From shallow and deep features to the enlarged image, in `dtype`."""
         x = enlarge([*self.upsample, self.conv_last], self.conv_before_upsample(features_BCHW)).to(dtype)
         return torch.add(self._mean(x), x, alpha=1 / self.config.img_range)  # of 1 it costs nothing, unlike a division
-
-    @staticmethod
-    def from_pretrained(
-        source: str | PathLike[str],
-        *,
-        revision: str | None = None,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> "HAT":
-        """The network of OWNER/REPO on the Hugging Face Hub, or of a folder as `save_pretrained` writes it.
-
-        See `hat_sr.model.zoo.load_pretrained`, which this calls.
-        """
-        from hat_sr.model.zoo import load_pretrained  # only now: this module does without files
-
-        return load_pretrained(source, revision=revision, device=device, dtype=dtype)
-
-    def save_pretrained(
-        self,
-        folder: str | PathLike[str],
-        *,
-        provenance: Mapping[str, str] | None = None,
-        repo_id: str | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        """Write the network as a folder that can be uploaded to the Hugging Face Hub as it is.
-
-        See `hat_sr.model.pretrained.save_pretrained`, which this calls.
-        """
-        from hat_sr.model.pretrained import save_pretrained
-
-        save_pretrained(self, folder, provenance=provenance, repo_id=repo_id, overwrite=overwrite)
 
     def _mean(self, x_BCHW: Tensor) -> Tensor:
         """The mean for an image of that dtype: (1, in_chans, 1, 1)."""

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Callable
 
+from hat_sr.checkpoints.named import AUTO, DEFAULT_SCALE, bundled_for, bundled_names, label, load_model
 from hat_sr.errors import ConfigError
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.zoo import AUTO, DEFAULT_SCALE, bundled_for, bundled_names, label, load_model
 from hat_sr.serve.settings import RefusedError, Settings
 
 logger = logging.getLogger(__name__)

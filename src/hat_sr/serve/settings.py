@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from hat_sr.checkpoints.named import AUTO
 from hat_sr.errors import ConfigError, HatError, NoRoomError
 from hat_sr.inference.device import Precision
-from hat_sr.model.zoo import AUTO
 
 TOKEN_VARIABLE = "HAT_SR_TOKEN"
 """The environment variable that holds the token if no option does."""

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hat_sr.checkpoints import official, storage
+from hat_sr.checkpoints.checkpoint import NETWORK_KEY, save_model
+from hat_sr.checkpoints.hub import is_hub_name
+from hat_sr.checkpoints.named import local_file, read_source
+from hat_sr.checkpoints.wrappers import read_state
 from hat_sr.errors import ConfigError, WeightsError
-from hat_sr.model import official, storage
-from hat_sr.model.checkpoint import NETWORK_KEY, save_model
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
-from hat_sr.model.hub import is_hub_name
 from hat_sr.model.initialise import initialise_as_interpolator
-from hat_sr.model.wrappers import read_state
-from hat_sr.model.zoo import local_file, read_source
 from hat_sr.train.config import NetworkConfig, Recipe
 
 logger = logging.getLogger(__name__)

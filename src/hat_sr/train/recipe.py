@@ -191,7 +191,7 @@ def _in_effect(recipe: Recipe) -> dict[str, object]:
                 source[name] = str(Path(root, source[name]).resolve())
     if content["log"]["validation_folder"] is not None:
         content["log"]["validation_folder"] = str(Path(content["log"]["validation_folder"]).resolve())
-    from hat_sr.model.zoo import names_a_path  # it needs torch, which reading a recipe does not
+    from hat_sr.checkpoints.named import names_a_path  # it needs torch, which reading a recipe does not
 
     if recipe.start_from is not None and names_a_path(recipe.start_from):
         content["start_from"] = str(Path(recipe.start_from).resolve())

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from hat_sr.checkpoints import storage
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.files import replacing
-from hat_sr.model import storage
 from hat_sr.model.hat import HAT
 from hat_sr.train.config import Recipe
 from hat_sr.train.distributed import (

@@ -12,13 +12,13 @@ import yaml
 
 from cli.running import run, write_noise
 from hat_sr import HAT, load_model
+from hat_sr.checkpoints import pretrained
+from hat_sr.checkpoints.checkpoint import save_model
+from hat_sr.checkpoints.hub import choose_weights
+from hat_sr.checkpoints.named import local_file, read_source
+from hat_sr.checkpoints.pretrained import model_card
 from hat_sr.errors import InputError, WeightsError
 from hat_sr.image.io import read_image
-from hat_sr.model import pretrained
-from hat_sr.model.card import model_card
-from hat_sr.model.checkpoint import save_model
-from hat_sr.model.hub import choose_weights
-from hat_sr.model.zoo import local_file, read_source
 from model.tiny import tiny_model
 
 FILES = ["README.md", "config.json", "model.safetensors"]

@@ -1,6 +1,7 @@
 """Networks from files and to files: reads and writes the released format and our own, strict to the last tensor."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from hat_sr.checkpoints import official, storage
+from hat_sr.checkpoints.wrappers import read_state, shown, some
 from hat_sr.errors import ConfigError, InputError, WeightsError
-from hat_sr.model import official, storage
 from hat_sr.model.config import HATConfig
 from hat_sr.model.cost import num_parameters
 from hat_sr.model.hat import HAT
-from hat_sr.model.wrappers import CONTAINERS, read_state, shown, some
 
 Format = Literal["safetensors", "official"]
 
@@ -138,7 +139,7 @@ def save_model(
         raise ConfigError(f"the official format cannot carry this network: {'; '.join(obstacles)}. Save as safetensors")
     if provenance:
         raise InputError("the official format has no place for provenance: leave it out, or save as safetensors")
-    storage.write_pickle(path, {CONTAINERS[0]: official.with_indices(state, model.config)})
+    storage.write_pickle(path, {"params_ema": official.with_indices(state, model.config)})
 
 
 def config_from(settings: Mapping[str, object]) -> HATConfig:
@@ -150,6 +151,15 @@ def config_from(settings: Mapping[str, object]) -> HATConfig:
     if unknown := settings.keys() - known:
         raise WeightsError(f"its config has settings this version does not know ({some(unknown)}): upgrade")
     return HATConfig(**dict(settings))  # type: ignore[arg-type]
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 over the names, kinds, shapes and values of a network's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}:".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def description(config: HATConfig, provenance: Mapping[str, str]) -> str:

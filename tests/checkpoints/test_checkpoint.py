@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from goldens.formula import image
+from hat_sr.checkpoints import official
+from hat_sr.checkpoints.checkpoint import build_model, read_checkpoint, save_model, weights_digest
 from hat_sr.errors import ConfigError, InputError, WeightsError
-from hat_sr.model import official
-from hat_sr.model.checkpoint import build_model, read_checkpoint, save_model
 from hat_sr.model.config import PRESETS, HATConfig
 from hat_sr.model.hat import HAT
 from model.tiny import TINY, tiny_model
@@ -265,3 +265,10 @@ def test_metadata_can_be_read_by_others(tmp_path):
         content = json.loads(file.metadata()["hat_sr"])
     assert content["config"]["embed_dim"] == 12
     assert content["provenance"] == {"data": "DF2K"}
+
+
+def test_weights_have_a_digest():
+    one, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    assert weights_digest(one) != weights_digest(other)
+    other.load_state_dict(one.state_dict())
+    assert weights_digest(one) == weights_digest(other) != weights_digest(one.to(torch.bfloat16))

@@ -8,15 +8,91 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
+from hat_sr.checkpoints.checkpoint import Checkpoint, config_from, save_model
+from hat_sr.checkpoints.hub import CONFIG_NAME, WEIGHTS_NAME, is_repo
 from hat_sr.errors import InputError, WeightsError
 from hat_sr.files import PART_PREFIX, what_blocks_writing
-from hat_sr.model.card import LIBRARY, model_card
-from hat_sr.model.checkpoint import Checkpoint, config_from, save_model
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
-from hat_sr.model.hub import CONFIG_NAME, WEIGHTS_NAME, is_repo
 
 CARD_NAME = "README.md"
+
+_NAMES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
+"""In the order in which they take their places: the weights, which do without the others, first."""
+
+LIBRARY = "hat-sr"
+"""How the Hub names what a model is for."""
+
+LICENCES = frozenset(
+    {
+        "agpl-3.0",
+        "apache-2.0",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "cc0-1.0",
+        "cc-by-4.0",
+        "cc-by-nc-4.0",
+        "cc-by-nc-nd-4.0",
+        "cc-by-nc-sa-4.0",
+        "cc-by-nd-4.0",
+        "cc-by-sa-4.0",
+        "gpl-2.0",
+        "gpl-3.0",
+        "lgpl-3.0",
+        "mit",
+        "openrail",
+        "unlicense",
+    }
+)
+"""The Hub's identifiers of common licences; any other text is "other" in the metadata, and in full in the card."""
+
+_CARD = """\
+---
+license: {licence}
+library_name: {library}
+pipeline_tag: image-to-image
+tags:
+- image-super-resolution
+- image-to-image
+- hat
+---
+
+# {title}
+
+{task} with HAT, the Hybrid Attention Transformer ([paper](https://arxiv.org/abs/2205.04437),
+[journal version](https://arxiv.org/abs/2309.05239)), for hat-sr.
+
+## Use
+
+```
+pip install 'hat-sr[hub]'
+hat-sr upscale photo.jpg --model hf://{repo}
+```
+
+```python
+import torch
+from hat_sr import HAT, Upscaler
+
+upscaler = Upscaler(HAT.from_pretrained("{repo}"))
+sr = upscaler(torch.rand(1, {channels}, 100, 75))  # (B, C, H, W) in [0, 1] → (1, {channels}, {height}, {width})
+```
+{note}
+## Network
+
+| setting | value |
+|---|---|
+| parameters | {num_parameters:,} |
+{settings}
+
+## Where the weights come from
+
+{origin}
+"""
+
+_NOTE = """
+OWNER/REPO is the name of the repository that this file is in. The path of a folder with its files does as well, without
+hf:// before it.
+"""
 
 _IDENTITY = {"library_name": LIBRARY, "architectures": ["HAT"]}
 """What config.json holds besides the fields of HATConfig."""
@@ -64,6 +140,31 @@ def save_pretrained(
         raise
 
 
+def model_card(model: HAT, provenance: Mapping[str, str], *, repo_id: str | None = None) -> str:
+    """The text of the card: how to use the network, what it is, where the weights come from as `provenance` says.
+
+    `provenance["title"]` is the heading and `provenance["licence"]` the licence, if they are there. `repo_id` is the
+    OWNER/REPO in the examples, which is spelt so and explained if it is None.
+    """
+    config = model.config
+    scale = config.upscale
+    stated = [_row(name, value) for name, value in provenance.items()]
+    return _CARD.format(
+        licence=_licence(provenance),
+        library=LIBRARY,
+        title=" ".join(provenance.get("title", f"HAT ×{scale}").split()),
+        task="Image restoration (×1)" if scale == 1 else f"Image super-resolution ×{scale}",
+        repo=repo_id or "OWNER/REPO",
+        note="" if repo_id else _NOTE,
+        channels=config.in_chans,
+        height=100 * scale,
+        width=75 * scale,
+        num_parameters=sum(value.numel() for value in model.parameters()),
+        settings="\n".join(_row(name, str(value)) for name, value in dataclasses.asdict(config).items()),
+        origin="\n".join(["| | |", "|---|---|", *stated]) if stated else "Not stated.",
+    )
+
+
 def check_config(checkpoint: Checkpoint) -> None:
     """Compare `model.safetensors` with the config.json beside it, if that is there and of hat-sr.
 
@@ -86,10 +187,6 @@ def check_config(checkpoint: Checkpoint) -> None:
     )
 
 
-_NAMES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
-"""In the order in which they take their places: the weights, which do without the others, first."""
-
-
 def _read_config(path: Path) -> HATConfig | None:
     """What config.json states; None if it is another program's."""
     try:
@@ -99,3 +196,16 @@ def _read_config(path: Path) -> HATConfig | None:
         return config_from({name: value for name, value in content.items() if name not in _IDENTITY})
     except (ValueError, TypeError, WeightsError, RecursionError) as error:
         raise WeightsError(f"{path} is not as hat-sr writes it: {error}") from error
+
+
+def _licence(provenance: Mapping[str, str]) -> str:
+    stated = provenance.get("licence", provenance.get("license", "")).strip()
+    if not stated:
+        return "unknown"
+    return stated.lower() if stated.lower() in LICENCES else "other"
+
+
+def _row(name: str, value: str) -> str:
+    """A line of a table; what would end the cell or the line is taken out of the way."""
+    cells = (" ".join(text.split()).replace("|", "\\|") for text in (name, value))
+    return f"| {' | '.join(cells)} |"

@@ -9,13 +9,13 @@ import huggingface_hub
 import pytest
 import torch
 
+from checkpoints.fake_hub import COMMIT, cached_folder, offline_cache, serving
 from cli.running import run
 from hat_sr import HAT
+from hat_sr.checkpoints import hub, named
+from hat_sr.checkpoints.checkpoint import save_model
+from hat_sr.checkpoints.hub import HubName, parse_name
 from hat_sr.errors import InputError, MissingExtraError, WeightsError
-from hat_sr.model import hub, zoo
-from hat_sr.model.checkpoint import save_model
-from hat_sr.model.hub import HubName, parse_name
-from model.fake_hub import COMMIT, cached_folder, offline_cache, serving
 from model.tiny import tiny_model
 
 
@@ -118,7 +118,7 @@ def test_names_of_another_form_are_refused(name):
 def test_names_of_no_weights_are_refused_before_anything_is_asked(name, says, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     with pytest.raises(WeightsError, match=says):
-        zoo.load_model(name)
+        named.load_model(name)
 
 
 def _equal(one, other):
@@ -132,8 +132,8 @@ def test_a_cached_model_loads_offline(cache, revision):
     model.save_pretrained(cached_folder(cache, "owner/net", revision=revision), provenance={"data": "none"})
     name = str(HubName(repo="owner/net", revision=None if revision == "main" else revision))
     for source in (name, f"{name}/model.safetensors"):
-        assert _equal(zoo.load_model(source), model)
-    assert zoo.read_source(name).provenance == {"data": "none"}
+        assert _equal(named.load_model(source), model)
+    assert named.read_source(name).provenance == {"data": "none"}
     given = {} if revision == "main" else {"revision": revision}
     for source in ("owner/net", "hf://owner/net"):
         assert _equal(HAT.from_pretrained(source, **given), model)
@@ -151,28 +151,28 @@ def test_another_file_is_taken_if_it_is_named_or_the_only_one(cache):
     (folder / "deep").mkdir()
     save_model(model, folder / "deep" / "x2.pth", format="official")
     (folder / "README.md").write_text("card")
-    assert zoo.load_model("hf://owner/net").config.upscale == 2
+    assert named.load_model("hf://owner/net").config.upscale == 2
     save_model(other, folder / "x4.safetensors")
-    assert zoo.load_model("hf://owner/net/deep/x2.pth").config.upscale == 2
-    assert zoo.load_model("hf://owner/net/x4.safetensors").config.upscale == 4
+    assert named.load_model("hf://owner/net/deep/x2.pth").config.upscale == 2
+    assert named.load_model("hf://owner/net/x4.safetensors").config.upscale == 4
     candidates = "hf://owner/net/deep/x2.pth, hf://owner/net/x4.safetensors"
     with pytest.raises(WeightsError, match=f"no model.safetensors, but several files.*: name one of {candidates}"):
-        zoo.load_model("hf://owner/net")
+        named.load_model("hf://owner/net")
     save_model(model, folder / "model.safetensors")
-    assert zoo.load_model("hf://owner/net").config.upscale == 2
+    assert named.load_model("hf://owner/net").config.upscale == 2
 
 
 def test_a_cached_repo_without_weights(cache):
     (cached_folder(cache, "owner/net") / "README.md").write_text("card")
     with pytest.raises(WeightsError, match=r"hf://owner/net is not in the cache"):  # the Hub may well have some
-        zoo.load_model("hf://owner/net")
+        named.load_model("hf://owner/net")
 
 
 @pytest.mark.parametrize("name", ["hf://owner/other", "hf://owner/net@v9", "hf://owner/net/x4.pth"])
 def test_what_is_not_cached_is_missing_offline(cache, name):
     tiny_model().save_pretrained(cached_folder(cache, "owner/net"))
     with pytest.raises(WeightsError) as refused:
-        zoo.load_model(name)
+        named.load_model(name)
     message = str(refused.value)
     assert message.startswith(f"{name} is not in the cache, {cache}, and the Hub cannot be asked (")
     assert "offline mode is enabled" in message
@@ -208,7 +208,7 @@ def test_weights_of_a_repo_are_read_as_any_others(cache):
     folder = cached_folder(cache, "owner/net")
     (folder / "model.safetensors").write_bytes(b"<html>")
     with pytest.raises(WeightsError, match="it is a web page"):
-        zoo.load_model("hf://owner/net")
+        named.load_model("hf://owner/net")
 
 
 def test_a_config_that_contradicts_the_weights(cache):
@@ -217,15 +217,15 @@ def test_a_config_that_contradicts_the_weights(cache):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "upscale": 4}))
     with pytest.raises(WeightsError, match=r"config\.json is not of .*: upscale is 4 there and 2 here"):
-        zoo.load_model("hf://owner/net")
+        named.load_model("hf://owner/net")
 
 
 def test_without_huggingface_hub(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtraError, match=r"^huggingface_hub is not installed.*: pip install 'hat-sr\[hub\]'$"):
-        zoo.load_model("hf://owner/net")
+        named.load_model("hf://owner/net")
     with pytest.raises(WeightsError, match="names no network"):  # whatever is installed
-        zoo.load_model("hf://owner")
+        named.load_model("hf://owner")
 
 
 def test_huggingface_hub_is_imported_for_such_names_only(tmp_path):
@@ -242,16 +242,16 @@ sys.exit("huggingface_hub" in sys.modules)
 def test_a_model_is_downloaded_once_and_then_used_offline(server, repo, cache, monkeypatch):
     model = tiny_model()
     model.save_pretrained(repo)
-    assert _equal(zoo.load_model("hf://owner/net"), model)
+    assert _equal(named.load_model("hf://owner/net"), model)
     folder = cached_folder(cache, "owner/net")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert len([line for line in server if line.startswith("GET")]) == 2
     del server[:]
-    assert _equal(zoo.load_model("hf://owner/net"), model)
+    assert _equal(named.load_model("hf://owner/net"), model)
     assert server == ["HEAD /owner/net/resolve/main/model.safetensors"]  # has it changed?
     del server[:]
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert _equal(zoo.load_model("hf://owner/net"), model)
+    assert _equal(named.load_model("hf://owner/net"), model)
     assert server == []
 
 
@@ -259,21 +259,21 @@ def test_the_only_file_of_weights_is_found(server, repo, monkeypatch):
     (repo / "deep").mkdir()
     save_model(tiny_model(), repo / "deep" / "x2.pth", format="official")
     (repo / "README.md").write_text("card")
-    assert zoo.load_model("hf://owner/net").config == tiny_model().config
+    assert named.load_model("hf://owner/net").config == tiny_model().config
     assert "GET /owner/net/resolve/main/README.md" not in server
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert zoo.load_model("hf://owner/net").config == tiny_model().config
+    assert named.load_model("hf://owner/net").config == tiny_model().config
 
 
 def test_candidates_and_a_repo_that_has_no_config(server, repo):
     for name in ("b", "a"):
         save_model(tiny_model(), repo / f"{name}.safetensors")
     with pytest.raises(WeightsError, match=r"name one of hf://owner/net/a\.safetensors, hf://owner/net/b\.safetensors"):
-        zoo.load_model("hf://owner/net")
+        named.load_model("hf://owner/net")
     save_model(tiny_model(), repo / "model.safetensors")
-    assert zoo.load_model("hf://owner/net").config == tiny_model().config
+    assert named.load_model("hf://owner/net").config == tiny_model().config
     del server[:]
-    zoo.load_model("hf://owner/net")
+    named.load_model("hf://owner/net")
     assert server == ["HEAD /owner/net/resolve/main/model.safetensors"]  # that there is no config.json is known by now
 
 
@@ -295,7 +295,7 @@ def test_a_revision_is_asked_for(server, repo):
 def test_what_the_hub_does_not_have(server, repo, name, says):
     (repo / "README.md").write_text("card")
     with pytest.raises(WeightsError, match=says):
-        zoo.load_model(name)
+        named.load_model(name)
 
 
 def test_a_failed_download(cache, monkeypatch):
@@ -318,7 +318,7 @@ def test_paths_go_before_names_of_the_hub(tmp_path, cache, monkeypatch):
 def test_names_without_the_beginning(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=r"owner/net: there is no such file\. If .*Hub is meant: hf://owner/net"):
-        zoo.load_model("owner/net")
+        named.load_model("owner/net")
     with pytest.raises(WeightsError, match=r"owner/net\.pth: there is no such file: the folder owner does not exist$"):
         HAT.from_pretrained("owner/net.pth")
 

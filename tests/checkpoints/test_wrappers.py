@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from hat_sr.checkpoints.checkpoint import build_model, read_checkpoint
+from hat_sr.checkpoints.wrappers import unwrap
 from hat_sr.errors import WeightsError
-from hat_sr.model.checkpoint import build_model, read_checkpoint
-from hat_sr.model.wrappers import unwrap
 from model.tiny import tiny_model
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
+from hat_sr.checkpoints import hub
+from hat_sr.checkpoints.checkpoint import SUFFIXES, Checkpoint, build_model, read_checkpoint
+from hat_sr.checkpoints.pretrained import check_config, save_pretrained
 from hat_sr.errors import InputError, WeightsError
-from hat_sr.model import hub
-from hat_sr.model.checkpoint import SUFFIXES, Checkpoint, build_model, read_checkpoint
 from hat_sr.model.config import PRESETS, HATConfig
 from hat_sr.model.hat import HAT
-from hat_sr.model.pretrained import check_config
 
 WHERE_PUBLISHED = (
     "https://github.com/XPixelGroup/HAT (README: links to Google Drive and Baidu Netdisk)",
@@ -240,3 +240,8 @@ def _unknown_name(name: str) -> str:
         f"no network is named {name!r}, and there is no such file{end} In the package: "
         f"{', '.join(bundled) or 'none'}. Or give the path of a .safetensors or .pth file"
     )
+
+
+# For everyone who takes HAT from the package; `hat_sr.model.hat` knows of no files.
+HAT.from_pretrained = staticmethod(load_pretrained)  # type: ignore[method-assign]
+HAT.save_pretrained = save_pretrained  # type: ignore[method-assign, assignment]

@@ -11,8 +11,8 @@ from types import ModuleType
 from urllib.parse import quote, unquote
 
 from hat_sr import __version__
+from hat_sr.checkpoints.checkpoint import SUFFIXES
 from hat_sr.errors import WeightsError, require
-from hat_sr.model.checkpoint import SUFFIXES
 
 PREFIX = "hf://"
 """How names begin that are looked up on the Hub."""

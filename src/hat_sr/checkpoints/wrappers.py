@@ -7,25 +7,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hat_sr.checkpoints.storage import read_file
 from hat_sr.errors import WeightsError
-from hat_sr.model.storage import read_file
 
 State = dict[str, Tensor]
 
-CONTAINERS = (
-    *("params_ema", "params-ema", "params"),  # BasicSR: the moving average, then the plain ones
-    *("model_ema", "ema_model", "state_dict_ema", "ema", "generator_ema", "g_ema"),
-    *("model_state_dict", "state_dict", "generator", "netG", "net_g", "G", "model", "network", "net", "weights"),
+WRAPPERS = (
+    *("params_ema", "params-ema", "model_ema", "ema_model", "state_dict_ema", "generator_ema", "g_ema", "ema"),
+    "params",  # BasicSR's plain weights, beside its params_ema
+    *("module", "_forward_module"),  # DataParallel, DistributedDataParallel, AveragedModel, DeepSpeed; Fabric
+    *("model_state_dict", "state_dict", "generator", "netG", "net_g", "G", "online_model"),
+    *("model", "network", "net", "weights"),
 )
-"""Where files keep the parameters, best first: averages before plain ones."""
+"""What programs keep a network under, best first: averaged weights before plain ones.
 
-PREFIXES = (
-    *("module.", "_forward_module."),  # DataParallel, DistributedDataParallel, AveragedModel; Fabric
-    *("params_ema.", "params-ema.", "params."),  # a container that became part of the names in safetensors
-    *("model_ema.", "ema_model.", "generator_ema.", "ema.", "online_model."),
-    *("generator.", "netG.", "net_g.", "state_dict.", "model.", "network.", "net."),  # attributes of training classes
-)
-"""What stands before all names, or before those of the network among others; best first, as above."""
+Each may be the key of a dictionary that holds the state dict, or stand before the names of the weights with a dot.
+"""
 
 _INSIDE = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What torch.compile, FSDP and activation checkpointing put in, before any part of a name."""
@@ -53,7 +50,7 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
 
 
 def unwrap(loaded: object) -> State:
-    """The state dict in what was loaded, out of CONTAINERS, without PREFIXES. Raises WeightsError if there is none."""
+    """The state dict in what was loaded, without WRAPPERS. Raises WeightsError if there is none."""
     if not isinstance(loaded, dict):
         raise WeightsError(f"it holds a {type(loaded).__name__}, not a state dict: save the network's state_dict()")
     if {"network", "averaged", "optimizer"} <= loaded.keys():
@@ -63,7 +60,7 @@ def unwrap(loaded: object) -> State:
     content = loaded
     for _ in range(_DEPTH):
         inner = next(
-            (content[name] for name in CONTAINERS if isinstance(content.get(name), dict) and content[name]), None
+            (content[name] for name in WRAPPERS if isinstance(content.get(name), dict) and content[name]), None
         )
         if inner is None:
             break
@@ -73,7 +70,7 @@ def unwrap(loaded: object) -> State:
     if not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(
             f"it holds {some(map(str, content))}, not a state dict: the tensors must be under "
-            f"{', '.join(CONTAINERS[:3])} or another usual name, or at the top"
+            "params_ema, params, state_dict or another usual name, or at the top"
         )
     return _without_prefixes({str(name): value for name, value in content.items()})
 
@@ -83,7 +80,9 @@ def _without_prefixes(wrapped: State) -> State:
     if len(state) < len(wrapped):
         raise WeightsError("it holds some weights twice, with and without _orig_mod: save the network's state_dict()")
     for _ in range(_DEPTH):
-        prefix = next((prefix for prefix in PREFIXES if _FIRST not in state and _stands_before(prefix, state)), None)
+        if _FIRST in state:
+            break
+        prefix = next((f"{name}." for name in WRAPPERS if _stands_before(f"{name}.", state)), None)
         if prefix is None:
             break
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from goldens.formula import image
+from hat_sr.checkpoints import named
+from hat_sr.checkpoints.checkpoint import save_model
 from hat_sr.errors import WeightsError
-from hat_sr.model import zoo
-from hat_sr.model.checkpoint import save_model
 from model.tiny import tiny_model
 
 
@@ -23,16 +23,16 @@ def bundle(tmp_path, monkeypatch, model):
     for name in ("hat-xs-x4", "hat-xs-x2"):
         save_model(model, folder / f"{name}.safetensors", provenance={"name": name})
     (folder / "hat-xs-x4.md").write_text("card")
-    monkeypatch.setattr(zoo, "_folder", lambda: folder)
+    monkeypatch.setattr(named, "_folder", lambda: folder)
     return folder
 
 
 def test_bundled_networks_load_by_name(bundle, model):
-    assert zoo.bundled_names() == ["hat-xs-x2", "hat-xs-x4"]
-    loaded = zoo.load_model("hat-xs-x4", dtype=torch.float64)
+    assert named.bundled_names() == ["hat-xs-x2", "hat-xs-x4"]
+    loaded = named.load_model("hat-xs-x4", dtype=torch.float64)
     assert not loaded.training
     assert {value.dtype for value in loaded.parameters()} == {torch.float64}
-    assert zoo.read_source("hat-xs-x2").provenance == {"name": "hat-xs-x2"}
+    assert named.read_source("hat-xs-x2").provenance == {"name": "hat-xs-x2"}
     x = image((1, 3, 8, 4))
     with torch.no_grad():
         torch.testing.assert_close(loaded(x.double()).float(), model(x), rtol=0, atol=1e-5)
@@ -41,23 +41,23 @@ def test_bundled_networks_load_by_name(bundle, model):
 @pytest.mark.parametrize(("scale", "name"), [(1, 2), (1.5, 2), (2, 2), (2.1, 4), (4, 4), (16, 4)])
 def test_the_network_for_a_scale(bundle, scale, name):
     (bundle / "other-x3.safetensors").touch()
-    assert zoo.bundled_for(scale) == f"hat-xs-x{name}"
+    assert named.bundled_for(scale) == f"hat-xs-x{name}"
 
 
 def test_the_network_for_a_picture_compressed_with_loss_or_noisy(bundle):
-    assert zoo.bundled_for(4, degraded=True) == "hat-xs-x4"  # there is no other
-    (bundle / f"{zoo.FOR_PHOTOS}.safetensors").touch()
-    assert zoo.bundled_for(4) == "hat-xs-x4"
-    assert [zoo.bundled_for(scale, degraded=True) for scale in (1.5, 2, 3, 4, 8)] == [zoo.FOR_PHOTOS] * 5
-    assert zoo.bundled_by_factor() == {2: "hat-xs-x2", 4: "hat-xs-x4"}
+    assert named.bundled_for(4, degraded=True) == "hat-xs-x4"  # there is no other
+    (bundle / f"{named.FOR_PHOTOS}.safetensors").touch()
+    assert named.bundled_for(4) == "hat-xs-x4"
+    assert [named.bundled_for(scale, degraded=True) for scale in (1.5, 2, 3, 4, 8)] == [named.FOR_PHOTOS] * 5
+    assert named.bundled_by_factor() == {2: "hat-xs-x2", 4: "hat-xs-x4"}
 
 
 def test_files_load_by_path(tmp_path, bundle, model, monkeypatch):
     save_model(model, tmp_path / "mine.pth", format="official")
     monkeypatch.chdir(tmp_path)
     for source in ("mine.pth", tmp_path / "mine.pth", str(tmp_path / "mine.pth")):
-        assert zoo.load_model(source).config == model.config
-    assert zoo.load_model("mine.pth", mean=(0.5, 0.5, 0.5)).config.mean == (0.5, 0.5, 0.5)
+        assert named.load_model(source).config == model.config
+    assert named.load_model("mine.pth", mean=(0.5, 0.5, 0.5)).config.mean == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_files_load_by_path(tmp_path, bundle, model, monkeypatch):
 def test_unknown_names(bundle, name, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=says):
-        zoo.load_model(name)
+        named.load_model(name)
 
 
 @pytest.mark.parametrize("path", ["mine.pth", "folder/hat-xs-x4", "mine.safetensors"])
 def test_missing_files_are_not_taken_for_names(bundle, tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match="there is no such file"):
-        zoo.load_model(path)
+        named.load_model(path)
 
 
 @pytest.mark.parametrize("source", ["runs/weigths.pth", "runs/weights.pt"])
@@ -94,10 +94,10 @@ def test_a_file_that_nearly_has_the_name_is_named(bundle, tmp_path, monkeypatch,
     (tmp_path / "runs/weights.pth").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=r"there is no such file; did you mean runs/weights\.pth\?"):
-        zoo.load_model(source)
+        named.load_model(source)
     monkeypatch.chdir(tmp_path / "runs")
     with pytest.raises(WeightsError, match=r"there is no such file; did you mean weights\.pth\?"):
-        zoo.load_model(source.removeprefix("runs/"))
+        named.load_model(source.removeprefix("runs/"))
 
 
 @pytest.mark.parametrize(
@@ -105,21 +105,21 @@ def test_a_file_that_nearly_has_the_name_is_named(bundle, tmp_path, monkeypatch,
     [("hat-xs-x4", "hat-xs-x4"), ("runs/mine.pth", "mine"), ("hf://owner/net@v1.0", "hf://owner/net@v1.0")],
 )
 def test_labels(source, name):
-    assert zoo.label(source) == name
+    assert named.label(source) == name
 
 
 def test_every_bundled_network_loads():
-    for name in zoo.bundled_names():
-        checkpoint = zoo.read_source(name)
+    for name in named.bundled_names():
+        checkpoint = named.read_source(name)
         assert checkpoint.format == "safetensors"
         assert checkpoint.provenance, f"{name} does not say where it comes from"
-        zoo.load_model(name)
+        named.load_model(name)
 
 
 def test_published_files():
-    names = [model.name for model in zoo.PUBLISHED]
+    names = [model.name for model in named.PUBLISHED]
     assert len(names) == len(set(names)) == 14
-    configs = {model.name: model.config for model in zoo.PUBLISHED}
+    configs = {model.name: model.config for model in named.PUBLISHED}
     assert configs["HAT-L_SRx3_ImageNet-pretrain"].depths == (6,) * 12
     assert configs["HAT-L_SRx3_ImageNet-pretrain"].upscale == 3
     assert configs["HAT-S_SRx2"].embed_dim == 144

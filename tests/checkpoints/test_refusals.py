@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from cli.running import run
+from hat_sr.checkpoints import official
+from hat_sr.checkpoints.checkpoint import build_model, read_checkpoint, save_model
 from hat_sr.errors import WeightsError
 from hat_sr.inference.baselines import load_upscale
-from hat_sr.model import official
-from hat_sr.model.checkpoint import build_model, read_checkpoint, save_model
 from model.tiny import tiny_model
 
 
@@ -365,7 +365,7 @@ def test_a_config_that_is_not_believed(tmp_path, monkeypatch, capsys, setting):
     config = dataclasses.asdict(tiny_model().config) | setting
     metadata = {"hat_sr": json.dumps({"config": config, "provenance": {}})}
     save_file(tiny_model().state_dict(), tmp_path / "net.safetensors", metadata=metadata)
-    monkeypatch.setattr("hat_sr.model.checkpoint.HAT", None)
+    monkeypatch.setattr("hat_sr.checkpoints.checkpoint.HAT", None)
     with pytest.raises(WeightsError, match=r"net\.safetensors: its (metadata|tensors|config)"):
         read_checkpoint(tmp_path / "net.safetensors")
     assert run(monkeypatch, "info", tmp_path / "net.safetensors") == 2

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from hat_sr.checkpoints.wrappers import State, some
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.model.config import HATConfig
 from hat_sr.model.window import overlap_relative_position_index, relative_position_index
-from hat_sr.model.wrappers import State, some
 
 UNSEEN_IN_SHAPES = ("conv_scale", "img_range", "mean")
 """Settings that change what a HAT computes but not the shape of any tensor."""
