@@ -10,7 +10,7 @@ import torch
 
 from hat_sr.errors import DataError, ImageError, MissingExtraError
 from hat_sr.train.config import SourceConfig
-from hat_sr.train.data.files import Names, list_training_files
+from hat_sr.train.data.names import Names, list_training_files
 from hat_sr.train.data.sources import JoinedSource, KeptSource, open_source
 from train.data.test_batches import make_unusable
 from train.small import make_photos, photo, save_png

@@ -12,11 +12,11 @@ import torch
 
 from hat_sr.errors import ImageError
 from hat_sr.train.config import SourceConfig
-from hat_sr.train.data.files import Picture, check_size, read_rgb_bytes
 from hat_sr.train.data.likeness import ALIKE_BITS, distances, perceptual_hashes
-from hat_sr.train.data.parallel import in_threads
+from hat_sr.train.data.picture import Picture, check_size, read_rgb_bytes
 from hat_sr.train.data.sources import open_source
 from hat_sr.train.data.stream import list_shards, read_shards
+from hat_sr.train.data.workers import in_threads
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of images read, and of all: None if that is not known."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hat_sr.errors import DataError, ImageError, require
-from hat_sr.train.data.files import Names, Picture, read_rgb_bytes, without
+from hat_sr.train.data.names import Names, without
+from hat_sr.train.data.picture import Picture, read_rgb_bytes
 
 _opening = threading.Lock()
 _databases: dict[str, tuple[int, Any]] = {}

@@ -10,12 +10,13 @@ from pathlib import Path
 from torch import Tensor
 
 from hat_sr.errors import ConfigError
-from hat_sr.files import is_part, locked, remove_leftovers, replacing
+from hat_sr.files import remove_leftovers, replacing
 from hat_sr.image.convert import to_pixels
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.inference.upscale import Upscale
 from hat_sr.train.data.batches import PatchDataset
+from hat_sr.train.data.store import claimed
 
 DESCRIPTION = "labels.json"
 """File in the destination that says what the patches are of, how they were degraded, and who the teacher is."""
@@ -40,11 +41,8 @@ def label(
 
     Raises ConfigError if the destination holds something else, or another call writes to it; DataError as `patches`.
     """
-    _claim(destination, description)
-    lock = locked(destination / ".lock")
-    if lock is None:
-        raise ConfigError(f"another call writes to {destination}: wait for it, or name another folder")
-    with lock:
+    with claimed(destination, record=DESCRIPTION, command="hat-sr data label"):
+        _describe(destination, description)
         for folder in FOLDERS:
             (destination / folder).mkdir(exist_ok=True)
             remove_leftovers(destination / folder)
@@ -67,15 +65,10 @@ def _write(path: Path, picture_CHW: Tensor) -> None:
     write_image(path, Image(to_pixels(picture_CHW[None].clamp(0, 1), "uint8")))
 
 
-def _claim(destination: Path, description: dict[str, object]) -> None:
-    """Make the folder and its description. Raises ConfigError if it holds something else."""
+def _describe(destination: Path, description: dict[str, object]) -> None:
+    """Write the description, or raise ConfigError if there is another one."""
     file = destination / DESCRIPTION
     if not file.exists():
-        if destination.exists() and (
-            not destination.is_dir() or not all(is_part(path.name) for path in destination.iterdir())
-        ):
-            raise ConfigError(f"{destination} is not empty, and not of hat-sr data label: name a new or empty folder")
-        destination.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             part.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     try:

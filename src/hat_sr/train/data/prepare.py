@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,14 +15,12 @@ import numpy as np
 import torch
 
 from hat_sr.errors import ConfigError, ImageError
-from hat_sr.files import PART_PREFIX, locked, remove
+from hat_sr.files import PART_PREFIX
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
-from hat_sr.train.data.parallel import in_threads
 from hat_sr.train.data.sources import Source
-from hat_sr.train.data.store import Journal, Made, Piece, open_store
-
-_LOCK = f"{PART_PREFIX}prepare.lock"
+from hat_sr.train.data.store import JOURNAL, Journal, Made, Piece, claimed, open_store
+from hat_sr.train.data.workers import in_threads
 
 LONGEST_KEY = 500
 """Bytes of a name in a database; LMDB takes 511, and _s001 may be added."""
@@ -86,7 +83,9 @@ def prepare(
     ImageError, DataError or OSError if it cannot be written; what is done by then is kept.
     """
     settings = described_as | {key: value for key, value in asdict(config).items() if key != "shard_bytes"}
-    with _claimed(destination, Path(source.where)):
+    if destination.resolve().is_relative_to(Path(source.where).resolve()):
+        raise ConfigError(f"the destination {destination} is in {source.where}: take another folder, outside of it")
+    with claimed(destination, record=JOURNAL, command="hat-sr data prepare"):
         return _prepare(source, destination, config, settings, on_progress)
 
 
@@ -191,31 +190,3 @@ def _order(num_images: int, config: PrepareConfig) -> list[int]:
     if config.to != "webdataset":
         return list(range(num_images))
     return [int(index) for index in np.random.default_rng(0).permutation(num_images)]
-
-
-@contextmanager
-def _claimed(destination: Path, source: Path) -> Iterator[None]:
-    """Make the folder, have it alone for the block, and clear what a killed run left.
-
-    Raises ConfigError if it holds, or is in, something else, or if another process prepares into it.
-    """
-    if destination.resolve().is_relative_to(source.resolve()):
-        raise ConfigError(f"the destination {destination} is in {source}: take another folder, outside of it")
-    if destination.exists() and not destination.is_dir():
-        raise ConfigError(f"the destination {destination} is a file: name a folder")
-    destination.mkdir(parents=True, exist_ok=True)
-    path = destination / _LOCK
-    lock = locked(path)
-    if lock is None:
-        raise ConfigError(f"another hat-sr data prepare is at work in {destination}: wait for it, or name a new folder")
-    try:
-        present = [one for one in destination.iterdir() if one.name != _LOCK]
-        if present and not Journal.is_in(destination):
-            raise ConfigError(f"{destination} is not empty, and not of hat-sr data prepare: name a new or empty folder")
-        for left in present:
-            if left.name.startswith(PART_PREFIX):
-                remove(left)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.close()

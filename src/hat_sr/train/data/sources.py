@@ -14,7 +14,8 @@ import numpy as np
 from hat_sr.errors import DataError, ImageError
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.database import LmdbSource
-from hat_sr.train.data.files import Names, Picture, check_size, list_training_files, read_rgb, shrunk, without
+from hat_sr.train.data.names import Names, list_training_files, without
+from hat_sr.train.data.picture import Picture, check_size, read_rgb, shrunk
 
 
 class Source(Protocol):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hat_sr.errors import ConfigError, DataError, require
-from hat_sr.files import PART_PREFIX, replacing
+from hat_sr.files import PART_PREFIX, locked, remove, replacing
 from hat_sr.inference.lines import drop_half_line, format_lines, read_lines
 from hat_sr.train.data.database import close_database
 
@@ -21,8 +21,37 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = ".prepared.jsonl"
 
+_LOCK = f"{PART_PREFIX}lock"
+
 _BATCH_BYTES = 16_000_000
 """What is committed to a database at once."""
+
+
+@contextmanager
+def claimed(destination: Path, *, record: str, command: str) -> Iterator[None]:
+    """Make the folder, have it alone for the block, and clear what a killed run left.
+
+    record: the file in it that shows that it is of `command`. Raises ConfigError if it is a file, or holds something
+    else, or if another process runs `command` into it.
+    """
+    if destination.exists() and not destination.is_dir():
+        raise ConfigError(f"the destination {destination} is a file: name a folder")
+    destination.mkdir(parents=True, exist_ok=True)
+    path = destination / _LOCK
+    lock = locked(path)
+    if lock is None:
+        raise ConfigError(f"another {command} is at work in {destination}: wait for it, or name a new folder")
+    try:
+        present = [one for one in destination.iterdir() if one.name != _LOCK]
+        left = [one for one in present if one.name.startswith(PART_PREFIX)]
+        if len(left) < len(present) and not (destination / record).is_file():
+            raise ConfigError(f"{destination} is not empty, and not of {command}: name a new or empty folder")
+        for one in left:
+            remove(one)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.close()
 
 
 class Piece(NamedTuple):
@@ -94,11 +123,6 @@ class Journal:
         shards = line.get("shards")
         self.num_shards = max(self.num_shards, shards if isinstance(shards, int) else 0)
         return True
-
-    @staticmethod
-    def is_in(destination: Path) -> bool:
-        """Whether the folder was made by an earlier run."""
-        return (destination / JOURNAL).is_file()
 
     def add(self, images: list[Made], *, num_shards: int = 0) -> None:
         """Write down that these are safe, in `num_shards` shards with all before them."""

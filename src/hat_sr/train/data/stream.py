@@ -14,8 +14,8 @@ from hat_sr.degradation.config import DegradationConfig
 from hat_sr.errors import ConfigError, DataError, HatError, ImageError, require
 from hat_sr.image.formats import WRITABLE_SUFFIXES
 from hat_sr.train.config import DataConfig, SourceConfig
-from hat_sr.train.data.files import Picture, check_size, read_rgb_bytes, without_warnings
 from hat_sr.train.data.patches import Batch, Sample, as_batch, draw_patch
+from hat_sr.train.data.picture import Picture, check_size, read_rgb_bytes, without_warnings
 
 SHUFFLED = 500
 """Image files that each reader holds, undecoded, and draws the next one from."""

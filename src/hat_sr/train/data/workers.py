@@ -1,14 +1,21 @@
-"""The processes that prepare samples: how they start, and how the main process learns of their end."""
+"""Worker processes that prepare samples, and worker threads that read and write images."""
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
+import OpenImageIO as oiio  # noqa: N813
 import torch
 
 from hat_sr.errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _GRACE_SECONDS = 60
 """How long a worker process that was told to end goes on."""
@@ -24,6 +31,21 @@ def start_worker(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))
+
+
+@contextmanager
+def without_reader_threads() -> Iterator[None]:
+    """A process forked meanwhile can read any image.
+
+    Otherwise it would wait for ever for the threads that OpenImageIO started here (for large TIFF and EXR), which a
+    forked process does not have; to end them there crashes.
+    """
+    threads = oiio.get_int_attribute("threads")
+    oiio.attribute("threads", 1)
+    try:
+        yield
+    finally:
+        oiio.attribute("threads", threads)
 
 
 @contextmanager
@@ -84,3 +106,29 @@ def _ended(error: Exception) -> DataError:
         f"a process that prepares samples ended ({reason}): if the memory was full, lower data.num_workers; "
         "data.num_workers 0 shows other reasons"
     )
+
+
+@contextmanager
+def in_threads(function: Callable[[T], R], items: Iterable[T], *, num_threads: int) -> Iterator[Iterator[R]]:
+    """Give function(item) for each item, in order. Raises what the function raises, when that item's turn comes.
+
+    At most two items a thread are under way or waiting to be taken, so that results do not pile up. However the block
+    is left, nothing of it runs any more: what the function writes to can be taken away.
+    """
+    executor = ThreadPoolExecutor(num_threads)
+    try:
+        yield _in_order(executor, function, items, most=2 * num_threads)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    executor: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], *, most: int
+) -> Iterator[R]:
+    pending: deque[Future[R]] = deque()
+    for item in items:
+        pending.append(executor.submit(function, item))
+        if len(pending) > most:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from hat_sr.train.data.parallel import in_threads
+from hat_sr.train.data.workers import in_threads
 
 
 class _StopError(Exception):
