@@ -2,6 +2,8 @@
 
 import json
 import signal
+import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from hat_sr import __version__
 from hat_sr.checkpoints.checkpoint import build_model, read_checkpoint, save_model
 from hat_sr.checkpoints.named import load_model
-from hat_sr.errors import ConfigError, DataError, HatError, TrainingError, WeightsError
+from hat_sr.errors import ConfigError, DataError, HatError, NoRoomError, TrainingError, WeightsError
 from hat_sr.evaluate.benchmark import Score, benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.files import PART_PREFIX
@@ -416,6 +418,43 @@ def test_a_full_disk_is_told_with_what_to_do(root, monkeypatch):
     with pytest.raises(TrainingError, match=r"run cannot be written \(No space left on device\): make room there"):
         train(small_recipe(root), root / "run")
     assert not list((root / "run").glob(f"{PART_PREFIX}*"))
+
+
+def _no_room(*words, **settings):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["log", "pictures", "folder of pictures", "tensorboard", "recipe"])
+def test_a_disk_that_is_full_at_any_write_is_told_with_what_to_do(root, monkeypatch, what, capfd):
+    run = root / "run"
+    save_png(root / "set/a.png", photo(40, 40))
+    log = {"tensorboard": True, "validation_folder": str(root / "set"), "validate_every": 1, "num_pictures": 1}
+    recipe = small_recipe(root, optim={"total_steps": 2}, log=log)
+    if what == "log":
+        opened = Path.open
+        monkeypatch.setattr(
+            Path, "open", lambda self, *a, **k: opened(Path("/dev/full") if self.name == "log.jsonl" else self, *a, **k)
+        )
+    elif what == "pictures":
+        monkeypatch.setattr(
+            "hat_sr.train.record.write_image", lambda *words: (_ for _ in ()).throw(NoRoomError("0 MB free there"))
+        )
+    elif what == "folder of pictures":
+        mkdir = Path.mkdir
+        monkeypatch.setattr(
+            Path, "mkdir", lambda self, *a, **k: _no_room() if "pictures" in self.parts else mkdir(self, *a, **k)
+        )
+    elif what == "tensorboard":
+        monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", _no_room)
+    else:
+        monkeypatch.setattr("hat_sr.train.record._write", _no_room)
+    hook = threading.excepthook
+    with pytest.raises(TrainingError, match=r"run cannot be written \(.*(No space|0 MB free).*\): make room there"):
+        train(recipe, run)
+    assert threading.excepthook is hook
+    assert "Traceback" not in capfd.readouterr().err
+    monkeypatch.undo()
+    assert train(recipe, run).step == recipe.optim.total_steps
 
 
 def test_tensorboard_files(root):

@@ -1,15 +1,16 @@
 """What a run's folder holds besides the state: the recipe in effect, the log, TensorBoard's files, pictures."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from hat_sr.errors import ConfigError, DataError, TrainingError, require
+from hat_sr.errors import ConfigError, DataError, OutputError, TrainingError, require
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.files import locked, remove_leftovers, replacing, what_blocks_writing
 from hat_sr.image.convert import to_pixels
@@ -31,42 +32,51 @@ class RunRecord:
         lock = locked(folder / ".lock")
         if lock is None:
             raise TrainingError(f"another training is running in {folder}: wait for it, or train into another folder")
-        self._lock = lock
-        remove_leftovers(folder, only_abandoned=False)  # of a training, an export, that was killed while it wrote
         self.folder = folder
         self.log = folder / "log.jsonl"
-        _write(folder / "recipe.toml", recipe_text(recipe).encode())
-        if self.log.exists():
-            lines = self.log.read_bytes().splitlines(keepends=True)
-            _write(self.log, b"".join(line for line in lines if _step(line) <= first_step))
         self.board = None
-        if recipe.log.tensorboard:
-            tensorboard = require("torch.utils.tensorboard", extra="train")
-            self.board = tensorboard.SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
+        with ExitStack() as opened:
+            opened.enter_context(lock)
+            remove_leftovers(folder, only_abandoned=False)  # of a training, an export, that was killed while it wrote
+            opened.enter_context(_without_tracebacks_of_writers())
+            with written_to(folder):
+                _write(folder / "recipe.toml", recipe_text(recipe).encode())
+                if self.log.exists():
+                    lines = self.log.read_bytes().splitlines(keepends=True)
+                    _write(self.log, b"".join(line for line in lines if _step(line) <= first_step))
+                if recipe.log.tensorboard:
+                    tensorboard = require("torch.utils.tensorboard", extra="train")
+                    self.board = tensorboard.SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
+            self._opened = opened.pop_all()
 
     def write(self, step: int, record: Mapping[str, float]) -> None:
-        """Add what is known after `step` steps."""
-        with written_to(self.folder), self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **record}) + "\n")
-        if self.board is not None:
-            for name, value in record.items():
-                self.board.add_scalar(name, value, step)
-            self.board.flush()
+        """Add what is known after `step` steps. Raises TrainingError if the system refuses."""
+        with written_to(self.folder):
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **record}) + "\n")
+            if self.board is not None:
+                for name, value in record.items():
+                    self.board.add_scalar(name, value, step)
+                self.board.flush()
 
     def close(self) -> None:
         """Close TensorBoard's files, and let another training have the folder."""
-        if self.board is not None:
-            self.board.close()
-        self._lock.close()
+        with self._opened, written_to(self.folder):
+            if self.board is not None:
+                self.board.close()
 
     def write_pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Write validation results, (1, 3, H, W) in [0, 1] by name, to pictures/<name>/<step>.png."""
-        for name, picture in pictures.items():
-            folder = self.folder / "pictures" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            write_image(folder / f"{step:08}.png", Image(to_pixels(picture, "uint8")))
-            if self.board is not None:
-                self.board.add_image(name, picture[0].clamp(0, 1), step)
+        """Write validation results, (1, 3, H, W) in [0, 1] by name, to pictures/<name>/<step>.png.
+
+        Raises TrainingError if the system refuses.
+        """
+        with written_to(self.folder):
+            for name, picture in pictures.items():
+                folder = self.folder / "pictures" / name
+                folder.mkdir(parents=True, exist_ok=True)
+                write_image(folder / f"{step:08}.png", Image(to_pixels(picture, "uint8")))
+                if self.board is not None:
+                    self.board.add_image(name, picture[0].clamp(0, 1), step)
 
 
 @contextmanager
@@ -74,11 +84,28 @@ def written_to(folder: Path) -> Iterator[None]:
     """Turn what the system says against writing into a run's folder, a full disk say, into a TrainingError."""
     try:
         yield
-    except OSError as error:
+    except (OSError, OutputError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise TrainingError(
-            f"the run in {folder} cannot be written ({error.strerror or error}): make room there, then start the same "
-            "command again; it goes on from the last saved state"
+            f"the run in {folder} cannot be written ({reason}): make room there, then start the same command again; it "
+            "goes on from the last saved state"
         ) from error
+
+
+@contextmanager
+def _without_tracebacks_of_writers() -> Iterator[None]:
+    """TensorBoard writes in a thread; what the system says against that is raised by the next call, too, and told."""
+    before = threading.excepthook
+
+    def told(ended: threading.ExceptHookArgs) -> None:
+        if not isinstance(ended.exc_value, OSError) or type(ended.thread).__module__.partition(".")[0] != "tensorboard":
+            before(ended)
+
+    threading.excepthook = told
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def check_run(recipe: Recipe, folder: Path) -> None:
