@@ -59,7 +59,7 @@ class Filling:
 
 
 def neighbourhood(alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest of the 3×3 pixels around each place."""
+    """Minimum and maximum of the 3×3 pixels around each pixel."""
     return -F.max_pool2d(-alpha, 3, stride=1, padding=1), F.max_pool2d(alpha, 3, stride=1, padding=1)
 
 

@@ -1,7 +1,7 @@
 """Metadata kept within bounds: a file with more is read as a copy in which the rest is hidden.
 
 OpenImageIO reads all metadata when it opens a file, and builds lists of it that grow with the square of their length,
-so that a file of a megabyte can take gigabytes. Nothing else would keep it from that.
+so that a file of a megabyte can take gigabytes. It has no limit of its own.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Metadata made to fit what is written: a picture of another size, a file of another kind."""
+"""Metadata adapted to what is written: another size of picture, another kind of file."""
 
 import logging
 from collections.abc import Callable
@@ -114,7 +114,7 @@ def _with_texts(
 
 
 def _decoded(comment: bytes) -> str:
-    """Of JPEG comments the standard says no encoding."""
+    """The text of a JPEG comment, whose encoding the standard leaves open."""
     try:
         return comment.decode().rstrip("\0")
     except UnicodeDecodeError:

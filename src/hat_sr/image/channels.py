@@ -17,7 +17,7 @@ _EXTRA_SAMPLES = 338
 
 
 def known_channels(names: Sequence[str], kind: str) -> list[int]:
-    """Where gray or R, G, B stand among the channels, and then alpha; the rest is depth, masks, print colours.
+    """Indices of gray or R, G, B, and then of alpha; other channels (depth, masks, print colours) are left out.
 
     kind: OpenImageIO's name of the format. In EXR files a channel has a meaning by its name alone, and may be in a
     layer, as in `beauty.R`: the first layer with colours is taken. Raises InputError if there are no such channels.

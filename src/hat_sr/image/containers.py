@@ -33,7 +33,7 @@ _XMP_TAG = 700
 class Blocks(NamedTuple):
     """What a file carries beside pixels: an EXIF block from its TIFF header on, an XMP packet, `Carried` pieces.
 
-    left: what else is there, in words, and is not read.
+    left: names of further content that is not read.
     """
 
     exif: bytes | None = None

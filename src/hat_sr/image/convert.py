@@ -1,4 +1,4 @@
-"""The two doors between pixels and what a network takes.
+"""Pixels (numpy) to the tensors that a network takes, and back.
 
 Tensors here are float32 BCHW with B = 1; numpy stays on the other side of `to_tensor` and `to_pixels`.
 """

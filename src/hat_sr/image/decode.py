@@ -31,7 +31,7 @@ def read_header(path: str | os.PathLike[str], *, page: int | None = None) -> Hea
 
 @contextmanager
 def opened(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator[ImageFile]:
-    """The image file, open while the block lasts. Warns of what is left out: an Ultra HDR photo's gain map, pictures.
+    """The image file, open while the block lasts. Warns of what is left out: a gain map, further pictures.
 
     page: of a TIFF, counted from 0; None is the first, with a warning if there are more.
     Raises ImageError, also for what goes wrong with the file in the block, if there is no such file, or it is empty,
@@ -56,7 +56,7 @@ def opened(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator
 
 @contextmanager
 def sampled(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator[Iterator[Pixels]]:
-    """Bands of the pixels of a file that is no JPEG, all of a small one, while the block lasts; warns of nothing.
+    """Some bands of rows of a file that is no JPEG, of a small one all, while the block lasts; without warnings.
 
     page, and errors: as for `opened`.
     """

@@ -1,4 +1,4 @@
-"""What programs for stacks of images write into a TIFF's description about its pages, and rely on when they read it."""
+"""Descriptions of a TIFF's pages by ImageJ, OME and tifffile, on which these programs rely."""
 
 import math
 import re
@@ -7,19 +7,19 @@ _SIZE, _PHYSICAL_SIZE = r'(?<=\bSize{}=")\d{{1,9}}(?=")', r'(?<=\bPhysicalSize{}
 
 
 def promised_pages(description: str) -> int:
-    """How many pages ImageJ says that a file has; 0 if the description is no such.
+    """The number of pages in a description by ImageJ; 0 for any other description.
 
-    Behind a single page that says so ImageJ puts the others of a large stack raw.
+    Of a large stack ImageJ writes one page, and the others as raw pixels behind it.
     """
     found = re.search(r"^images=(\d{1,9})$", description, re.MULTILINE) if _is_of_imagej(description) else None
     return 0 if found is None else int(found[1])
 
 
 def fitted_description(description: str, *, width: int, height: int, channels: int, num_pages: int) -> str | None:
-    """The description of a file of so many pages of that size, None if it is about others.
+    """The description for a file of so many pages of that size; None if it cannot be made to fit.
 
-    ImageJ's stays if there are all pages. OME's takes the new sizes, also those of a pixel. What tifffile notes for
-    itself, the shape of an array, is no description. Others stay as they are.
+    ImageJ's stays if there are all pages. OME's takes the new sizes, also those of a pixel. tifffile's note of the
+    array's shape is dropped. Others stay as they are.
     """
     if _is_of_imagej(description):
         return description if promised_pages(description) in (0, num_pages) else None

@@ -68,7 +68,7 @@ def upright(block: bytes) -> bytes:
 
 
 def scaled(block: bytes, scaling: Scaling) -> bytes:
-    """The EXIF block with what it tells in pixels, and its resolution, as they are of the larger picture.
+    """The EXIF block with its values in pixels, and its resolution, updated for the larger picture.
 
     Raises ValueError if it is not an EXIF block.
     """

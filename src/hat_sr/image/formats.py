@@ -120,9 +120,9 @@ def check_size(path: Path, height: int, width: int) -> None:
 def fit(image: Image, kind: Format, *, warn: Warn) -> Image:
     """The picture as `kind` can hold it, telling `warn` of each loss.
 
-    Depth is kept, or becomes the nearest one there is. Integer files are encoded for display, so light is encoded by
-    sRGB and clipped at white there, but for PNG with a linear tag and TIFF with a linear profile that came as integers;
-    EXR is linear, so the rest is decoded there, and its colours are multiplied by alpha.
+    Depth is kept, or becomes the nearest one there is. Integer files hold display values: linear light is encoded by
+    sRGB and clipped at white, unless it came as integers and goes into a PNG with a linear tag or a TIFF with a linear
+    profile. EXR holds linear light: other values are decoded, and colours multiplied by alpha.
     Transparency is laid on white where there is no alpha. Gray becomes RGB where there is no gray.
     """
     if kind.name != "openexr":

@@ -15,7 +15,7 @@ _GIF_IMAGE, _GIF_EXTENSION = b"\x2c", b"\x21"
 
 
 def pictures(file: oiio.ImageInput) -> list[int]:
-    """The pages of a TIFF or parts of an EXR, by number, without smaller copies of others and masks; else the first."""
+    """Numbers of the pages of a TIFF or parts of an EXR, without masks and smaller copies; [0] for other kinds."""
     if file.format_name() not in _STACKS:
         return [0]
     pages, number = [], 0

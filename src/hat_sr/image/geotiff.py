@@ -1,4 +1,4 @@
-"""Where on Earth a GeoTIFF's pixels lie (OGC 19-008r4), told anew for a larger picture."""
+"""Where on Earth a GeoTIFF's pixels lie (OGC 19-008r4), updated for a larger picture."""
 
 import struct
 

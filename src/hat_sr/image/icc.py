@@ -1,4 +1,4 @@
-"""The little that is read of a colour profile (ICC.1): whose colours it describes, and whether it is linear."""
+"""Two facts of a colour profile (ICC.1): its colour space, and whether it is linear."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Pixels of a TIFF that are not there, where OpenImageIO does not tell: it has libtiff convert them, which hides it."""
+"""Missing pixels of a TIFF where OpenImageIO does not report them, because libtiff converts the pixels."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ _END_OF_JPEG = b"\xff\xd9"
 def lacks_pixels(path: Path, page: int) -> bool:
     """Whether pixels of the page lie beyond the end of the file, or JPEG data of it has no end.
 
-    Looks at JPEG and YCbCr, where nothing else tells. False for a file whose tags make no sense, as reading will tell.
+    Looks at JPEG and YCbCr alone; reading reports it for others, and for files whose tags make no sense: False.
     """
     try:
         with opened(path) as tags:

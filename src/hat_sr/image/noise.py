@@ -20,7 +20,7 @@ from hat_sr.image.decode import sampled
 from hat_sr.image.pixels import Image, Pixels
 
 NOISY = 4.5
-"""From so many levels of 255 on a picture is called noisy; see docs/noise.md for what that finds and what it misses."""
+"""A picture is called noisy from this deviation on, in levels of 255 (see docs/noise.md)."""
 
 _BLOCK = 8
 _NUM_DETAILS = (_BLOCK // 2) ** 2
@@ -38,7 +38,7 @@ _Values = NDArray[np.floating[Any]]
 
 
 def noise_in_file(path: str | os.PathLike[str], *, page: int | None = None) -> float:
-    """`noise_level` of a sample of the file's pixels (see `ImageFile.sample`), the same whenever it is asked.
+    """`noise_level` of a fixed sample of the file's pixels (see `ImageFile.sample`).
 
     page, and errors: as for `hat_sr.image.decode.opened`. The file is no JPEG.
     """
@@ -51,7 +51,7 @@ def noise_level(bands: Iterable[Pixels]) -> float:
 
     bands: parts of the picture as `Image` has pixels, gray or RGB, perhaps with alpha; what is not opaque does not
     count. Of RGB it is the mean over the channels, less by up to a quarter if they have their noise in common. Floats
-    are taken for light. Raises InputError for other pixels, and NaN and infinity.
+    are linear light. Raises InputError for other pixels, and NaN and infinity.
     """
     parts = [_details(*_levels(Image(band))) for band in bands]
     diagonal, straight = (np.concatenate(energies) for energies in zip(*parts, strict=True))
@@ -97,7 +97,7 @@ def _least(energies: _Values, number: int) -> float:
 
 
 def _least_of_noise(number: int) -> float:
-    """What the mean square of so many values of white noise, of deviation 1, is below of in _PART of all cases.
+    """The quantile at _PART of the mean square of so many values of white noise with deviation 1.
 
     Wilson and Hilferty's approximation of the χ² distribution (PNAS 17, 1931).
     """

@@ -27,11 +27,10 @@ class Metadata:
     `icc` is a colour profile that fits the pixels. `exif` (from its TIFF header on) and `xmp` are whole blocks, as
     JPEG, PNG and WebP carry them, without thumbnail and for pixels already upright. `attributes` are the rest as
     OpenImageIO names them: (name, type, value), such as ("XResolution", "float", 300.0). `in_blocks`: of these, `exif`,
-    `xmp` and `carried` say all but the resolution, too. `size`: height and width of the pixels that all this is about;
-    what it tells in pixels changes when others are written. `lossy`: the pixels were compressed with loss in the file
-    they are from, as JPEG does. `frame` is the area that an EXR file shows (its
-    display window), of which the pixels may be a part or more: left, top, width and height in units of the picture's
-    width and height, from its upper left corner; None if it is the picture.
+    `xmp` and `carried` say all but the resolution, too. `size`: height and width of the pixels that the metadata
+    describes. `lossy`: the pixels were compressed with loss in their file, as in JPEG. `frame` is the area that an EXR
+    file shows (its display window), of which the pixels may be a part or more: left, top, width and height in units of
+    the picture's width and height, from its upper left corner; None if it is the picture.
     """
 
     icc: bytes | None = None
@@ -50,7 +49,7 @@ class Image:
     """Pixels and their metadata, the right way up.
 
     `pixels`: HWC; 1 channel is gray, 2 gray + alpha, 3 RGB, 4 RGBA; alpha is unassociated (colours are not multiplied
-    by it) unless `associated`, as in EXR, where there may be light of which alpha is 0. `linear`: values are
+    by it) unless `associated`, as in EXR, where colours may have alpha 0. `linear`: values are
     proportional to light, not encoded for display as sRGB is.
     Raises InputError for another shape or dtype, no pixels at all, or a NaN or an infinity among them.
     """

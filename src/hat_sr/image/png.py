@@ -65,8 +65,8 @@ def rewrite(
 ) -> None:
     """Copy the PNG with these blocks in place of its own.
 
-    icc: is added if there is one. carried: chunks of text and colour; None keeps the file's own, its text put right,
-    which OpenImageIO writes as UTF-8 where Latin-1 is meant.
+    icc: is added if there is one. carried: chunks of text and colour; None keeps the file's own, with text
+    that OpenImageIO wrote as UTF-8 converted to Latin-1.
     """
     target.write(SIGNATURE)
     for kind, start, length in chunks(source):
@@ -94,7 +94,7 @@ def rewrite(
 
 
 def text_chunk(keyword: str, text: str) -> tuple[str, bytes]:
-    """Kind and payload of the chunk that says this: tEXt where Latin-1 has all of its letters, else iTXt."""
+    """Kind and payload of a text chunk: tEXt if Latin-1 has all of its letters, else iTXt."""
     key = keyword.encode("latin1", "replace")
     try:
         return "tEXt", key + b"\0" + text.encode("latin1")
@@ -127,8 +127,9 @@ def _is_near(payload: bytes, usual: tuple[int, ...]) -> bool:
 
 
 def content(kind: str, payload: bytes, limit: int) -> bytes | None:
-    """What a chunk of text or iCCP holds after its keyword and other fields, inflated: of more than `limit` bytes so
-    many and one more. None if it is damaged.
+    """The content of a chunk of text or iCCP, inflated, without its keyword and other fields; None if it is damaged.
+
+    At most `limit` + 1 bytes are inflated.
     """
     rest = payload.partition(b"\0")[2]
     if kind == "tEXt":

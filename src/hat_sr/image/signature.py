@@ -1,4 +1,4 @@
-"""Why a file is not read: what it is instead of an image of a kind read here, or how it is compressed."""
+"""Why a file cannot be read: what kind of file it is, or which compression it uses."""
 
 from pathlib import Path
 

@@ -62,7 +62,7 @@ class Spool:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What shows only when all of a picture was read. What alpha 0 hides counts only if there is nothing else."""
+    """What is known only when the whole picture was read. Pixels under alpha 0 count only if there are no others."""
 
     channels: int
     dtype: str
@@ -76,7 +76,7 @@ class Facts:
 
 
 def copy_pixels(file: ImageFile, path: Path) -> Facts:
-    """Write the file's picture to a `Spool` at `path`, upright, and see what shows on the way.
+    """Write the file's picture to a `Spool` at `path`, upright, and return what is known then.
 
     Raises as reading and writing do, and InputError for NaN and infinity.
     """

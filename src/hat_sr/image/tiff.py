@@ -209,7 +209,7 @@ def add_tags(path: Path, new: Mapping[int, tuple[int, bytes]]) -> None:
 
 
 def swapped(data: bytes, kind: int, order: str) -> bytes:
-    """The bytes of values turned round, each for itself, from little-endian to that order, or back."""
+    """The bytes of values, each converted from little-endian to that byte order, or back."""
     size = _SIZES[kind]
     if order == "<" or size == 1:
         return data

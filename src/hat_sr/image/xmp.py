@@ -1,4 +1,4 @@
-"""XMP packets, changed in place: what they tell in pixels, and what they say is in the file besides."""
+"""XMP packets, changed in place: values in pixels, and pointers to other parts of the file."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def upright(packet: bytes) -> bytes:
 
 
 def scaled(packet: bytes, scaling: Scaling) -> bytes:
-    """The XMP packet with what it tells in pixels, and its resolution, as they are of the larger picture."""
+    """The XMP packet with its values in pixels, and its resolution, updated for the larger picture."""
     for names, size in ((_WIDTHS, scaling.width), (_HEIGHTS, scaling.height)):
         for name in names:
             packet = _replaced(packet, name, partial(_instead, str(size)))
