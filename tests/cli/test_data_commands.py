@@ -190,6 +190,30 @@ def test_label_writes_what_a_teacher_makes_of_patches(photos, tmp_path, monkeypa
     assert "enlarges by 4, and the recipe is for 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("--data.root", "more"), "root"),
+        (("--data.flats", "0.5"), "flats"),
+        (("--data.patch-size", "16"), "patch_size"),
+        (("--data.degradation.preset", "mild"), "degradation"),
+        (("photos/n01",), "root, sources"),
+    ],
+)
+def test_labels_of_other_patches_are_refused(photos, tmp_path, monkeypatch, capsys, words, key):
+    monkeypatch.chdir(tmp_path)
+    for place in ("data/a", "data/b", "more/a", "more/b"):
+        write_noise(tmp_path / place / "a.png", 40, 40)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    call = ("--recipe", "recipe.toml", "-o", "out", "--teacher", "hat-xxs-x2", "--samples", "1")
+    assert run(monkeypatch, "data", "label", *call, "--data.root", "data") == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    settings = words if "--data.root" in words or not words[0].startswith("-") else ("--data.root", "data", *words)
+    assert run(monkeypatch, "data", "label", *settings, *call) == 2
+    assert f"out was labelled with another {key}: name a new folder" in capsys.readouterr().err.replace("\n", " ")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
+
+
 @pytest.mark.parametrize("command", ["check", "prepare", "label"])
 def test_help(monkeypatch, capsys, command):
     assert run(monkeypatch, "data", command, "--help") == 0

@@ -9,7 +9,7 @@ import OpenImageIO as oiio  # noqa: N813
 import pytest
 
 from hat_sr.image import bounds
-from hat_sr.image.bounds import within_bounds
+from hat_sr.image.bounds import Edit, edited, within_bounds
 from hat_sr.image.containers import Blocks, write_blocks
 from hat_sr.image.decode import read_header, sampled
 from hat_sr.image.io import read_image, write_image
@@ -53,6 +53,23 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_bounds() -> None:
     assert (bounds.MAX_BYTES, bounds.MAX_ENTRIES) == (16 << 20, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("edits", "copy", "names"),
+    [
+        ([Edit("a", 2, 5, b"-"), Edit("b", 4, 7, b"+"), Edit("c", 8, 9)], b"01-5679", {"a", "c"}),
+        ([Edit("a", 2, 5, b"-"), Edit("b", 2, 5, b"+")], b"01-56789", {"a"}),
+        ([Edit("a", 2, 5, b"-"), Edit("b", 5, 6, b"+")], b"01-+6789", {"a", "b"}),
+        ([], b"0123456789", set()),
+    ],
+)
+def test_of_edits_that_overlap_the_first_is_done(
+    tmp_path: Path, edits: list[Edit], copy: bytes, names: set[str]
+) -> None:
+    (tmp_path / "a").write_bytes(b"0123456789")
+    assert edited(tmp_path / "a", tmp_path / "b", edits) == names
+    assert (tmp_path / "b").read_bytes() == copy
 
 
 def test_nothing_is_copied_for_usual_files(tmp_path: Path) -> None:

@@ -111,6 +111,15 @@ def test_auto_takes_the_network_that_the_command_takes(tmp_path):
             assert answer.headers["x-model"] == name
 
 
+def test_a_network_whose_name_no_header_can_hold(tmp_path):
+    path = tmp_path / "日本 ×2.safetensors"
+    shutil.copy(save_tiny(tmp_path), path)
+    with serving(tmp_path, models=(str(path),)) as (_, client):
+        answer = client.post("/v1/upscale", files=upload(picture(".png")))
+    assert answer.status_code == 200
+    assert answer.headers["x-model"] == "%E6%97%A5%E6%9C%AC%20%C3%972"
+
+
 def bomb(width, height):
     """A PNG whose header says so, and that holds next to nothing."""
 

@@ -162,6 +162,11 @@ def test_what_the_file_cannot_say(tmp_path, old, new, says):
         assert part in str(caught.value)
 
 
+def test_a_folder_may_be_called_as_a_table(tmp_path):
+    recipe = load_recipe(_write(tmp_path), ["--data.root", "data", "--log.validation-folder", "model"])
+    assert (recipe.data.root, recipe.log.validation_folder) == ("data", "model")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -13,7 +13,7 @@ from hat_sr.checkpoints.checkpoint import read_checkpoint, save_model
 from hat_sr.checkpoints.named import bundled_names, read_source
 from hat_sr.cli import app
 from hat_sr.model.hat import HAT
-from hat_sr.train.loop import train
+from hat_sr.train.loop import compute_gradients, train
 from hat_sr.train.recipe import load_recipe, load_stages
 from train.small import photo, save_png
 
@@ -136,6 +136,43 @@ def test_a_dry_run_of_all_stages(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert re.findall(r"^stage +(\w+)$", printed, re.MULTILINE) == ["pretrain", "finetune"]
     assert f"from {tmp_path / 'run' / 'pretrain' / 'weights.safetensors'}" in printed
+
+
+TEACHER = """
+[model]
+upscale = 2
+embed_dim = 12
+depths = [2]
+num_heads = [2]
+window_size = 8
+squeeze_factor = 4
+[data]
+patch_size = 8
+batch_size = 3
+sources = [{ path = "hr", kind = "pairs", lr_path = "lr", teacher_path = "teacher" }]
+[optim]
+total_steps = 3
+teacher_weight = 0.5
+"""
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_dry_run_times_one_patch_with_its_teachers_answer(there, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.toml").write_text(TEACHER)
+    if there:
+        for folder, factor in (("lr", 1), ("hr", 2), ("teacher", 2)):
+            save_png(tmp_path / folder / "a.png", photo(16 * factor, 16 * factor))
+    seen = []
+
+    def spied(state, batch, **settings):
+        seen.append((batch.lr.shape, batch.hr.shape, batch.teacher.shape))
+        return compute_gradients(state, batch, **settings)
+
+    monkeypatch.setattr("hat_sr.train.describe.compute_gradients", spied)
+    assert app(["train", "recipe.toml", "--dry-run"]) == (0 if there else 1)
+    assert "time       about" in capsys.readouterr().out
+    assert seen == [((1, 3, 8, 8), (1, 3, 16, 16), (1, 3, 16, 16))] * 2
 
 
 SPY = """

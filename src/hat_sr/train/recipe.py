@@ -134,6 +134,8 @@ def read_recipe(content: dict[str, object], path: Path, overrides: Sequence[str]
         return recipe
 
     for word in overrides:
+        if not word.startswith("--"):  # a value, such as a folder called data
+            continue
         name = word.partition("=")[0].removeprefix("--")
         if name.startswith(("network.arguments", "data.sources")) or name in _TABLES:
             raise ConfigError(f"{name} cannot be given on the command line: change it in the recipe")
