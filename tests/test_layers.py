@@ -37,7 +37,7 @@ RANKS = {
 ONLY = {
     **{
         f"hat_sr.model.{name}": ("torch", "hat_sr.errors", "hat_sr.model")
-        for name in ("config", "window", "attention", "linear", "blocks", "hat", "banded", "initialise", "cost")
+        for name in ("config", "window", "attention", "ops", "blocks", "hat", "banded", "initialise", "cost")
     },
     **{f"hat_sr.image.{name}": ("torch", "hat_sr.errors", "hat_sr.image") for name in ("color", "resize")},
     **{f"hat_sr.lam.{name}": ("torch", "hat_sr.errors", "hat_sr.lam") for name in ("attribution", "measures")},

@@ -9,15 +9,16 @@ import torch
 from hat_sr import HAT, HATConfig, Upscaler
 from hat_sr.model import native
 from hat_sr.model.banded import forward_in_bands
-from hat_sr.model.linear import _by_onednn
 from hat_sr.model.native import without_native
-from hat_sr.model.native_package import Package
+from hat_sr.model.ops import _by_onednn
+
+NAMES = ["attend", "gradient", "add_windows", "layer_norm", "layer_norm_gradient", "gelu_gradient", "linear_gradient"]
 
 
 @pytest.fixture
 def calls(monkeypatch):
     """How often the kernels have been called, by their names."""
-    package = native._checked()
+    package = native._installed()
     assert package is not None
     done = Counter()
 
@@ -30,8 +31,8 @@ def calls(monkeypatch):
 
         return call
 
-    names = [name for name in vars(Package) if not name.startswith("_")]
-    monkeypatch.setattr(native, "_checked", lambda: SimpleNamespace(**{name: counted(name) for name in names}))
+    counting = SimpleNamespace(**{name: counted(name) for name in NAMES})
+    monkeypatch.setattr(native, "_installed", lambda: counting)
     return done
 
 

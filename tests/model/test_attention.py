@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hat_sr.model import attention
-from hat_sr.model.attention import attend, attend_in_map
+from hat_sr.model.attention import attend
+from hat_sr.model.ops import window_attention
 from hat_sr.model.window import Cut, shift_masks
 
 SIZE = 4
@@ -86,7 +87,7 @@ def test_on_a_map_values_and_gradients_are_those_of_the_equation(shifted, num_ke
     shapes = (2, grid[0] * SIZE + how.above + how.below, grid[1] * SIZE, 12), (2, SIZE**2, num_keys)
     leaves = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
     masks = shift_masks(SIZE, SIZE // 2).double() if shifted else None
-    _assert_same(lambda *x: attend_in_map(*x, masks, how), lambda *x: _over_map(*x, masks, how), leaves)
+    _assert_same(lambda *x: window_attention(*x, masks, how), lambda *x: _over_map(*x, masks, how), leaves)
 
 
 def test_of_the_matrices_only_the_weights_are_kept_for_the_backward_pass():

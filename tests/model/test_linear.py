@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hat_sr.model import linear
-from hat_sr.model.linear import Linear
+from hat_sr.model import ops
+from hat_sr.model.blocks import Linear
 
 ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
@@ -35,12 +35,12 @@ def test_views_of_larger_tensors_are_taken():
 @pytest.mark.skipif(not ONEDNN, reason="without AVX-512 or oneDNN torch's own is taken always")
 def test_when_onednn_is_taken():
     layer, x = _inputs((5, 12))
-    assert linear._by_onednn(x, layer.weight)
-    assert linear._by_onednn(x.bfloat16(), layer.weight.bfloat16())
-    assert not linear._by_onednn(x.double(), layer.weight.double())
-    assert not linear._by_onednn(x.to("meta"), layer.weight.to("meta"))
+    assert ops._by_onednn(x, layer.weight)
+    assert ops._by_onednn(x.bfloat16(), layer.weight.bfloat16())
+    assert not ops._by_onednn(x.double(), layer.weight.double())
+    assert not ops._by_onednn(x.to("meta"), layer.weight.to("meta"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not linear._by_onednn(x, layer.weight)
+        assert not ops._by_onednn(x, layer.weight)
         assert layer(x).dtype == torch.bfloat16
 
 

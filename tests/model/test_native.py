@@ -9,17 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hat_sr.model import linear as linear_module
 from hat_sr.model import native as native_module
-from hat_sr.model.attention import attend, attend_in_map
-from hat_sr.model.linear import Linear
-from hat_sr.model.native import (
-    native_attention,
-    native_gelu,
-    native_layer_norm,
-    package_for_linear,
-    without_native,
-)
+from hat_sr.model import ops
+from hat_sr.model.attention import attend
+from hat_sr.model.blocks import Linear
+from hat_sr.model.native import INTERFACE, package_for_linear, without_native
 from hat_sr.model.window import Cut, cut, joined, shift_masks
 from model.tiny import tiny_model
 
@@ -28,11 +22,14 @@ KEPT = 7.0
 
 
 class StandIn:
-    """In place of the module hat_sr_native: right, but for what is added to `out`, `grad_q` and so on."""
+    """In place of the module hat_sr_native: right, but for what is added to `out` and so on."""
 
-    def __init__(self, **wrong_by):
-        self.wrong_by = wrong_by
+    def __init__(self):
+        self.wrong_by = {}
         self.calls = Counter()
+
+    def check(self, interface):
+        assert interface == INTERFACE
 
     def attend(self, q, k, v, bias, masks, *, out, sums):
         self.calls["attend"] += 1
@@ -44,20 +41,20 @@ class StandIn:
         self.calls["gradient"] += 1
         assert sums.eq(KEPT).all()
         *found, of_bias = _gradients(lambda *leaves: _attended(*leaves, masks), (q, k, v, bias), grad)
-        for (name, place), x in zip(places.items(), found, strict=True):
-            place.copy_(x + self.wrong_by.get(name, 0))
-        return of_bias.float() + self.wrong_by.get("grad_bias", 0)
+        for place, x in zip(places.values(), found, strict=True):
+            place.copy_(x)
+        return of_bias.float()
 
     def layer_norm(self, x, weight, bias, eps):
         self.calls["layer_norm"] += 1
-        return _normed(x, weight, bias, eps) + self.wrong_by.get("normed", 0), torch.tensor(eps)
+        return _normed(x, weight, bias, eps), torch.tensor(eps)
 
     def layer_norm_gradient(self, grad, x, weight, statistics):
         self.calls["layer_norm_gradient"] += 1
         eps = statistics.item()
         leaves = x, weight, torch.zeros_like(weight)
         of_x, of_weight, of_bias = _gradients(lambda *leaves: _normed(*leaves, eps), leaves, grad)
-        return of_x, of_weight.float() + self.wrong_by.get("grad_weight", 0), of_bias.float()
+        return of_x, of_weight.float(), of_bias.float()
 
     def gelu_gradient(self, grad, x):
         self.calls["gelu_gradient"] += 1
@@ -71,7 +68,7 @@ class StandIn:
         for row, column in product(range(h), range(w)):
             y, x = room + top + row * step, room + left + column * step
             map_BHWC[:, y : y + size, x : x + size] += windows[:, row, column]
-        out.copy_(map_BHWC[:, room:-room, room:-room] + self.wrong_by.get("of_windows", 0))
+        out.copy_(map_BHWC[:, room:-room, room:-room])
 
     def linear_gradient(self, grad, x):
         self.calls["linear_gradient"] += 1
@@ -99,9 +96,9 @@ def _gradients(function, tensors, grad):
 
 @pytest.fixture(autouse=True)
 def forget_package():
-    native_module._checked.cache_clear()
+    native_module._installed.cache_clear()
     yield
-    native_module._checked.cache_clear()
+    native_module._installed.cache_clear()
 
 
 @pytest.fixture
@@ -117,11 +114,8 @@ def package(monkeypatch):
 
 @pytest.fixture
 def used(package):
-    """A stand-in that has been found right, and whose calls are counted from then on."""
-    module = package(StandIn())
-    assert native(*inputs()) is not None
-    module.calls.clear()
-    return module
+    """A stand-in that counts its calls."""
+    return package(StandIn())
 
 
 def inputs(dtype=torch.float32, **settings):
@@ -135,7 +129,8 @@ PLAIN = Cut(window_size=4, overlap_window_size=4)
 
 def native(qkv, bias, masks, how=PLAIN):
     """The package's result, or None where torch has to do it."""
-    return native_attention(qkv, bias, masks, how)
+    package = native_module.package_for(qkv, bias)
+    return None if package is None else native_module.attention(package, qkv, bias, masks, how)
 
 
 def by_torch(qkv, bias, masks, how=PLAIN):
@@ -166,7 +161,7 @@ def test_so_does_its_training(used):
     found = gradients()
     # GELU is in three MLPs and two CABs.
     counts = OF_A_NETWORK | {"gradient": 3, "layer_norm_gradient": 8, "gelu_gradient": 5, "add_windows": 1}
-    if linear_module._by_onednn(x[..., :1], torch.empty(1, 1)):  # else torch's linear layers are not replaced
+    if ops._by_onednn(x[..., :1], torch.empty(1, 1)):  # else torch's linear layers are not replaced
         counts["linear_gradient"] = 4 * 3
     assert used.calls == counts
     with without_native():
@@ -191,13 +186,13 @@ def test_it_is_given_the_windows_of_the_map(used, dtype, rows, key_size):
     how = Cut(window_size=4, overlap_window_size=key_size, **rows)
     qkv, bias = torch.randn(2, 16, 12, 24, dtype=dtype), torch.randn(2, 16, key_size**2, dtype=dtype)
     masks = shift_masks(4, 2).to(dtype) if key_size == 4 else None
-    found = attend_in_map(qkv, bias, masks, how)
+    found = ops.window_attention(qkv, bias, masks, how)
     assert used.calls == {"attend": 1}
     torch.testing.assert_close(found, by_torch(qkv, bias, masks, how))
     assert found.is_contiguous()
 
     leaves, grad = (qkv.requires_grad_(), bias.requires_grad_()), torch.randn_like(found)
-    found = torch.autograd.grad(attend_in_map(*leaves, masks, how), leaves, grad)
+    found = torch.autograd.grad(ops.window_attention(*leaves, masks, how), leaves, grad)
     assert used.calls == {"attend": 2, "gradient": 1} | ({"add_windows": 1} if how.overlap else {})
     rounding = 0.05 if dtype == torch.bfloat16 else 1e-5  # of what windows that overlap are added up from
     for one, other in zip(found, torch.autograd.grad(by_torch(*leaves, masks, how), leaves, grad), strict=True):
@@ -218,37 +213,35 @@ def test_gradients_that_are_wanted_of_one_alone(used):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_its_layer_norm_is_taken(used, dtype):
     tensors = [torch.randn(shape, dtype=dtype) for shape in ((2, 3, 4, 6), (6,), (6,))]
-    torch.testing.assert_close(native_layer_norm(*tensors, 1e-3), _normed(*tensors, 1e-3))
+    torch.testing.assert_close(ops.layer_norm(*tensors, 1e-3), _normed(*tensors, 1e-3))
     leaves, grad = [x.requires_grad_() for x in tensors], torch.randn(2, 3, 4, 6, dtype=dtype)
-    found = torch.autograd.grad(native_layer_norm(*leaves, 1e-3), leaves, grad)
+    found = torch.autograd.grad(ops.layer_norm(*leaves, 1e-3), leaves, grad)
     assert used.calls == {"layer_norm": 2, "layer_norm_gradient": 1}
     for one, other in zip(found, torch.autograd.grad(_normed(*leaves, 1e-3), leaves, grad), strict=True):
         assert one.dtype == dtype
         torch.testing.assert_close(one, other)
-    assert native_layer_norm(*(x.double() for x in tensors), 1e-3) is None
+    ops.layer_norm(*(x.double() for x in tensors), 1e-3)
     with without_native():
-        assert native_layer_norm(*tensors, 1e-3) is None
+        ops.layer_norm(*tensors, 1e-3)
+    assert used.calls["layer_norm"] == 2
 
 
 def test_its_gradient_of_gelu_is_taken(used):
     x = torch.randn(2, 3, 4, 6)
-    assert native_gelu(x) is None
-    out = native_gelu(x.requires_grad_())
+    out = ops.gelu(x.requires_grad_())
     torch.testing.assert_close(out, F.gelu(x))
     used.wrong_by["of_gelu"] = 1.0
     (found,), (wanted,) = torch.autograd.grad(out.sum(), x), torch.autograd.grad(F.gelu(x).sum(), x)
     torch.testing.assert_close(found, wanted + 1.0)
+    ops.gelu(x.double()).sum().backward()
     assert used.calls == {"gelu_gradient": 1}
-    assert native_gelu(x.double()) is None
-    with torch.no_grad():
-        assert native_gelu(x) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_its_gradient_of_linear_layers_is_taken(used, monkeypatch, dtype):
     monkeypatch.setattr(native_module, "_has_amx", lambda: False)
-    monkeypatch.setattr(linear_module, "_by_onednn", lambda *tensors: True)
-    monkeypatch.setattr(linear_module, "_product", F.linear)
+    monkeypatch.setattr(ops, "_by_onednn", lambda *tensors: True)
+    monkeypatch.setattr(ops, "_product", F.linear)
     layer, x = Linear(5, 7, dtype=dtype), torch.randn(2, 3, 4, 5, dtype=dtype)
     used.wrong_by |= {"of_linear": 1.0, "of_linear_bias": 2.0}
     leaves, grad = (layer.weight, layer.bias), torch.randn(2, 3, 4, 7, dtype=dtype)
@@ -312,50 +305,32 @@ def test_without_the_package_nothing_is_said(package, caplog):
     assert caplog.records == []
 
 
+class Other(StandIn):
+    def check(self, interface):
+        raise ImportError("its interface is 0, and 1 is needed")
+
+
 class Broken(StandIn):
-    def attend(self, *tensors, out, sums):
+    def check(self, interface):
         raise OSError("no such library")
 
 
 class Old:
-    """Of another version."""
-
-    def attend(self, q, k, v, bias, masks):
-        return q
-
-
-class Empty:
-    """Without its function."""
+    """From before there was a check."""
 
 
 @pytest.mark.parametrize(
     ("module", "message"),
-    [
-        (StandIn(out=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(out=float("nan")), "is wrong by nan"),
-        (StandIn(grad_q=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(grad_k=-0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(grad_v=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(grad_bias=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(grad_bias=float("nan")), "is wrong by nan"),
-        (StandIn(normed=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(grad_weight=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(of_gelu=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(of_windows=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(of_linear=0.05), "is wrong by 0.05 in torch.float32"),
-        (StandIn(of_linear_bias=0.05), "is wrong by 0.05 in torch.float32"),
-        (Broken(), "no such library"),
-        (Empty(), "no attribute 'attend'"),
-        (Old(), "unexpected keyword argument 'out'"),
-    ],
+    [(Other(), "its interface is 0"), (Broken(), "no such library"), (Old(), "no attribute 'check'")],
 )
-def test_what_does_not_work_is_not_used_and_said_once(package, caplog, module, message):
+def test_what_does_not_fit_is_not_used_and_said_once(package, caplog, module, message):
     package(module)
     with caplog.at_level(logging.WARNING, logger="hat_sr"):
         for _ in range(2):
             assert native(*inputs()) is None
     (record,) = caplog.records
     assert message in record.getMessage()
+    assert "Install it again" in record.getMessage()
 
 
 def test_a_package_that_cannot_be_loaded(monkeypatch, tmp_path, caplog):

@@ -17,6 +17,10 @@ LEVELS = ("portable", "avx2", "avx512", "avx512bf16")
 """Of processors, the best last: a library each, as far as the compiler could make it."""
 
 
+INTERFACE = 1
+"""Which functions there are and which parameters they take: raised here and in hat_sr.model.native when one changes."""
+
+
 class _Windows(ctypes.Structure):
     """What windows.h calls Windows."""
 
@@ -94,6 +98,13 @@ def levels() -> tuple[str, ...]:
     """Those of LEVELS that are installed and that this processor can run."""
     best = _library(LEVELS[0]).hat_sr_cpu_level()
     return tuple(level for level in LEVELS[: best + 1] if _path(level).exists())
+
+
+def check(interface: int) -> None:
+    """Raise ImportError unless this is the package of that INTERFACE, and its library is of the same sources."""
+    if interface != INTERFACE:
+        raise ImportError(f"its interface is {INTERFACE}, and {interface} is needed")
+    _library(levels()[-1])
 
 
 def attend(
@@ -427,9 +438,21 @@ _WITHOUT_SCRATCH = {
 """All else that is called."""
 
 
+_STRUCTURES = {"gradient": _Gradient, "norm": _Norm, "gelu": _Gelu, "linear": _Linear, "overlap": _Overlap}
+"""All that are handed to C; attention and windows are within that of the gradient."""
+
+
 @lru_cache
 def _library(level: str) -> ctypes.CDLL:
+    """The library for a kind of processor. Raises ImportError if its structures are not those of this file."""
     library = ctypes.CDLL(str(_path(level)))  # lets go of Python's lock while it works
+    for name, structure in _STRUCTURES.items():
+        function = getattr(library, f"hat_sr_{name}_bytes")
+        function.argtypes, function.restype = (), ctypes.c_int64
+        if function() != ctypes.sizeof(structure):
+            raise ImportError(
+                f"{level}.so has a structure {name} of {function()} bytes, not {ctypes.sizeof(structure)}"
+            )
     for name, structure in _SIZES.items():
         function = getattr(library, f"hat_sr_{name}_size")
         function.argtypes, function.restype = (ctypes.POINTER(structure),), ctypes.c_int64

@@ -11,6 +11,8 @@ typedef struct { /* as in __init__.py */
     int32_t low; /* whether they are bfloat16 instead of float32 */
 } Gelu;
 
+int64_t hat_sr_gelu_bytes(void) { return sizeof(Gelu); }
+
 /* Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: within 1.5e-7 */
 INLINE vector slope(vector x) {
     vector positive = larger(x, -x);

@@ -21,6 +21,8 @@ typedef struct { /* as in __init__.py */
     float *partial, *bias; /* sums of chunks, (K, chunks, plane_size); and of all, (K, N, M) */
 } Gradient;
 
+int64_t hat_sr_gradient_bytes(void) { return sizeof(Gradient); }
+
 typedef struct { /* memory to work in; widths in words */
     float *k, *v;          /* (M, words) */
     float *mixed_k;        /* as values are in the forward pass */

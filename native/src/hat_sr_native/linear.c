@@ -21,6 +21,8 @@ typedef struct { /* as in __init__.py */
     int32_t low; /* whether x and grad are bfloat16 instead of float32 */
 } Linear;
 
+int64_t hat_sr_linear_bytes(void) { return sizeof(Linear); }
+
 static int64_t rounded(int64_t channels) { return (channels + ROUND - 1) / ROUND * ROUND; }
 
 static int64_t chunks_of(const Linear *g) {

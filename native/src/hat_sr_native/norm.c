@@ -20,6 +20,8 @@ typedef struct { /* as in __init__.py */
     int32_t low; /* whether x, grad and out are bfloat16 instead of float32 */
 } Norm;
 
+int64_t hat_sr_norm_bytes(void) { return sizeof(Norm); }
+
 INLINE float total(vector x) {
 #if LANES == 16
     return _mm512_reduce_add_ps((__m512)x);

@@ -13,6 +13,8 @@ typedef struct { /* as in __init__.py */
     int32_t low;       /* whether both are bfloat16 instead of float32 */
 } Overlap;
 
+int64_t hat_sr_overlap_bytes(void) { return sizeof(Overlap); }
+
 /* Windows along an axis that a pixel is in, of `count` that start at first, first + step, … */
 typedef struct {
     int64_t start, stop;

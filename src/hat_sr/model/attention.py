@@ -1,7 +1,6 @@
-"""Attention within windows, softmax(QKᵀ/√D + bias)·V, without and with gradients.
+"""Attention within windows by torch, softmax(QKᵀ/√D + bias)·V, without and with gradients.
 
-By hat-sr-native where it is installed and can do it (native.py), else by torch, of which this module is most:
-without gradients it is torch's fused attention, or in bfloat16 on a CPU, where that is slow, `_written_out`. With
+Without gradients it is torch's fused attention, or in bfloat16 on a CPU, where that is slow, `_written_out`. With
 gradients torch would, on a CPU, fall back to a slow form, because the bias needs a gradient too: `_Attention` is that
 form in few passes, which keeps each matrix once.
 Layout in names: B batch, h w rows and columns of windows, K heads, N query and M key tokens of a window, D channels of
@@ -15,9 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hat_sr.model.native import native_attention
 from hat_sr.model.tracing import is_traced
-from hat_sr.model.window import Cut, cut, joined
 
 MATRIX_ELEMENTS = 2**20
 """About how many elements of attention matrices are worked on at once, at least those of a window: few, so that they
@@ -28,20 +25,11 @@ FLOOR = 60.0
 a normal float32, while with subnormal ones the softmax takes five times as long."""
 
 
-def attend_in_map(qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut) -> Tensor:
-    """Multi-head attention within the windows of a map, queries, keys and values in its last axis: (B, H, W, C).
-
-    The bias says how many heads there are. `masks_3NM` are those of shifted windows: for the last row of windows, the
-    last column, and the corner.
-    """
-    native = native_attention(qkv_BHWC, bias_KNM, masks_3NM, how)
-    if native is not None:
-        return native
-    return joined(attend(*cut(qkv_BHWC, len(bias_KNM), how), bias_KNM, masks_3NM), how.window_size)
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None) -> Tensor:
-    """The same of windows that are cut out, by torch: (B, h, w, K, N, D), and keys and values (B, h, w, K, M, D)."""
+    """Multi-head attention of windows: (B, h, w, K, N, D), keys and values (B, h, w, K, M, D).
+
+    `masks_3NM` are those of shifted windows: for the last row of windows, the last column, and the corner.
+    """
     # Elsewhere than on the CPU the fused form has a gradient for the bias, and many small steps would cost more.
     if torch.is_grad_enabled() and (q.requires_grad or bias_KNM.requires_grad) and q.device.type == "cpu":
         out_BhwKND: Tensor = _Attention.apply(q, k, v, bias_KNM, masks_3NM)  # type: ignore[no-untyped-call]

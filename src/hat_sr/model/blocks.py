@@ -13,10 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hat_sr.model.attention import attend_in_map
+from hat_sr.model import ops
 from hat_sr.model.config import HATConfig
-from hat_sr.model.linear import Linear
-from hat_sr.model.native import native_gelu, native_layer_norm
 from hat_sr.model.tracing import is_traced
 from hat_sr.model.window import Cut
 
@@ -41,29 +39,27 @@ def drop_path(x: Tensor, rate: float, *, training: bool) -> Tensor:
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation over the last axis, whose weight and bias get an exact gradient in bfloat16 too.
-
-    On a CPU torch sums that gradient in bfloat16, by which it can be off by half of its size. It has both; without one
-    of them use torch's.
-    """
+    """Layer normalisation over the last axis by `ops`. It has weight and bias; without one of them use torch's."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, C) → (…, C)."""
-        native = native_layer_norm(x, self.weight, self.bias, self.eps)
-        if native is not None:
-            return native
-        if x.dtype == torch.bfloat16 and torch.is_grad_enabled() and self.weight.requires_grad:
-            return torch.addcmul(self.bias, F.layer_norm(x, self.normalized_shape, eps=self.eps), self.weight)
-        return super().forward(x)
+        return ops.layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class GELU(nn.GELU):
-    """GELU (exact, by erf), whose gradient is hat-sr-native's where that is installed."""
+    """GELU by `ops`."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the base class's name)
         """Any shape."""
-        native = native_gelu(input)
-        return super().forward(input) if native is None else native
+        return ops.gelu(input)
+
+
+class Linear(nn.Linear):
+    """A linear layer over the last axis by `ops`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the base class's name)
+        """(…, in_features) → (…, out_features)."""
+        return ops.linear(input, self.weight, self.bias)
 
 
 class MLP(nn.Module):
@@ -173,7 +169,7 @@ class WindowAttention(nn.Module):
         M, masks = self.window_size, masks_3NN if self.shift_size else None
         bias_KNN = position_bias(self.relative_position_bias_table, index_NN)
         how = Cut(window_size=M, overlap_window_size=M)
-        out: Tensor = self.proj(attend_in_map(self.qkv(x_BHWC), bias_KNN, masks, how))
+        out: Tensor = self.proj(ops.window_attention(self.qkv(x_BHWC), bias_KNN, masks, how))
         return out
 
 
@@ -233,7 +229,7 @@ class OCAB(nn.Module):
         """
         how = Cut(window_size=self.window_size, overlap_window_size=self.overlap_window_size, above=above, below=below)
         bias_KNM = position_bias(self.relative_position_bias_table, index_NM)
-        attended = self.proj(attend_in_map(self.qkv(self.norm1(x_BHWC)), bias_KNM, None, how))
+        attended = self.proj(ops.window_attention(self.qkv(self.norm1(x_BHWC)), bias_KNM, None, how))
         x = how.with_queries(x_BHWC) + attended
         out: Tensor = x + self.mlp(self.norm2(x))
         return out

@@ -1,15 +1,17 @@
 """The optional package hat-sr-native: window attention, layer norms and some gradients in C, for CPUs.
 
-It is used if it is installed; torch does the same without it.
+`hat_sr.model.ops` uses it where it is installed. That it computes what it should is for its own tests, native/tests.
 Layout in names: B batch, H W, C channels, h w rows and columns of windows, N query and M key tokens of a window, K
 heads.
 """
 
+import importlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,15 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hat_sr.model.native_package import Package, largest_error
 from hat_sr.model.tracing import is_traced
 from hat_sr.model.window import Cut, windows
 
 logger = logging.getLogger(__name__)
 
-
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""How far the package's first results may be from the equations, where values are about 1."""
+INTERFACE = 1
+"""Which functions with which parameters are asked of the package: raised here and there when one changes."""
 
 Views = tuple[Tensor, Tensor, Tensor]
 """Windows of queries, keys and values: (B, h, w, rows, columns, C)."""
@@ -43,42 +43,21 @@ def without_native() -> Iterator[None]:
         _wanted.reset(token)
 
 
-def native_attention(qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut) -> Tensor | None:
-    """`hat_sr.model.attention.attend_in_map`; None where torch has to do it."""
-    package = _package_for(qkv_BHWC, bias_KNM)
-    if package is None:
+def package_for(x: Tensor, *weights: Tensor) -> ModuleType | None:
+    """The package, if it can work on this tensor with these weights."""
+    if is_traced() or not _wanted.get():
         return None
-    if torch.is_grad_enabled() and (qkv_BHWC.requires_grad or bias_KNM.requires_grad):
-        out_BHWC: Tensor = _Attention.apply(package, qkv_BHWC, bias_KNM, masks_3NM, how)  # type: ignore[no-untyped-call]
-        return out_BHWC
-    return _attended(package, qkv_BHWC, how.views(qkv_BHWC), bias_KNM, masks_3NM, how, None)
-
-
-def native_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor | None:
-    """Layer normalisation over the last axis; None where torch has to do it."""
-    package = _package_for(x, weight, bias)
-    if package is None:
+    # Other types than Tensor are stand-ins without memory, such as those by which torch traces a network.
+    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
         return None
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
-        out: Tensor = _LayerNorm.apply(package, x, weight, bias, eps)  # type: ignore[no-untyped-call]
-        return out
-    return package.layer_norm(x, weight, bias, eps)[0]
-
-
-def native_gelu(x: Tensor) -> Tensor | None:
-    """GELU whose gradient is the package's; None where torch has to do it, as without gradients."""
-    if not (torch.is_grad_enabled() and x.requires_grad):
+    if any(weight.dtype != x.dtype for weight in weights) or x.numel() == 0:
         return None
-    package = _package_for(x)
-    if package is None:
-        return None
-    out: Tensor = _GELU.apply(package, x)  # type: ignore[no-untyped-call]
-    return out
+    return _installed()
 
 
-def package_for_linear(x: Tensor) -> Package | None:
+def package_for_linear(x: Tensor) -> ModuleType | None:
     """What computes the gradient of weights of a linear layer of this input; None where torch has to do it."""
-    return None if x.dtype == torch.bfloat16 and _has_amx() else _package_for(x)
+    return None if x.dtype == torch.bfloat16 and _has_amx() else package_for(x)
 
 
 @lru_cache(maxsize=1)
@@ -88,20 +67,48 @@ def _has_amx() -> bool:
     return bool(capabilities.get("amx_bf16"))
 
 
-def _package_for(x: Tensor, *weights: Tensor) -> Package | None:
-    """The package, if it can work on this tensor with these weights."""
-    if is_traced() or not _wanted.get():
+@lru_cache(maxsize=1)
+def _installed() -> ModuleType | None:
+    """The package, if it is installed and of this interface; if it is of another one, there is one warning."""
+    try:
+        package = importlib.import_module("hat_sr_native")
+        package.check(INTERFACE)
+    except ModuleNotFoundError:
         return None
-    # Other types than Tensor are stand-ins without memory, such as those by which torch traces a network.
-    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype not in TOLERANCES:
+    except (ImportError, OSError, AttributeError) as error:
+        logger.warning(
+            "hat-sr-native does not work, torch does its work: %s. Install it again, from the same sources as hat-sr",
+            error,
+        )
         return None
-    if any(weight.dtype != x.dtype for weight in weights) or x.numel() == 0:
-        return None
-    return _checked()
+    return package
+
+
+def attention(package: ModuleType, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut) -> Tensor:
+    """`hat_sr.model.ops.window_attention`."""
+    if torch.is_grad_enabled() and (qkv_BHWC.requires_grad or bias_KNM.requires_grad):
+        out_BHWC: Tensor = _Attention.apply(package, qkv_BHWC, bias_KNM, masks_3NM, how)  # type: ignore[no-untyped-call]
+        return out_BHWC
+    return _attended(package, qkv_BHWC, how.views(qkv_BHWC), bias_KNM, masks_3NM, how, None)
+
+
+def layer_norm(package: ModuleType, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Layer normalisation over the last axis."""
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
+        out: Tensor = _LayerNorm.apply(package, x, weight, bias, eps)  # type: ignore[no-untyped-call]
+        return out
+    normed: Tensor = package.layer_norm(x, weight, bias, eps)[0]
+    return normed
+
+
+def gelu(package: ModuleType, x: Tensor) -> Tensor:
+    """GELU whose gradient is the package's."""
+    out: Tensor = _GELU.apply(package, x)  # type: ignore[no-untyped-call]
+    return out
 
 
 def _attended(
-    package: Package,
+    package: ModuleType,
     qkv_BHWC: Tensor,
     views: Views,
     bias_KNM: Tensor,
@@ -124,7 +131,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, package: Package, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut
+        ctx: Any, package: ModuleType, qkv_BHWC: Tensor, bias_KNM: Tensor, masks_3NM: Tensor | None, how: Cut
     ) -> Tensor:
         B, H, W, _ = how.with_queries(qkv_BHWC).shape
         grid = H // how.window_size, W // how.window_size
@@ -160,8 +167,9 @@ class _Attention(torch.autograd.Function):
 
 class _LayerNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, package: Package, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        out, statistics = package.layer_norm(x, weight, bias, eps)
+    def forward(ctx: Any, package: ModuleType, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        made: tuple[Tensor, Tensor] = package.layer_norm(x, weight, bias, eps)
+        out, statistics = made
         ctx.package = package
         ctx.save_for_backward(x, weight, bias, statistics)
         return out
@@ -176,7 +184,7 @@ class _LayerNorm(torch.autograd.Function):
 
 class _GELU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, package: Package, x: Tensor) -> Tensor:
+    def forward(ctx: Any, package: ModuleType, x: Tensor) -> Tensor:
         ctx.package = package
         ctx.save_for_backward(x)
         return F.gelu(x)
@@ -185,25 +193,3 @@ class _GELU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return None, ctx.package.gelu_gradient(grad, *ctx.saved_tensors)
-
-
-@lru_cache(maxsize=1)
-def _checked() -> Package | None:
-    """The package, if it is installed and right about small examples; if it is not right, one warning."""
-    try:
-        import hat_sr_native
-
-        package: Package = hat_sr_native
-        errors = {dtype: largest_error(package, dtype) for dtype in TOLERANCES}
-    except ModuleNotFoundError:
-        return None
-    except (ImportError, OSError, AttributeError, TypeError, ValueError) as error:
-        logger.warning(
-            "hat-sr-native does not work, torch does its work: %s. If it is older than hat-sr, install it again", error
-        )
-        return None
-    for dtype, tolerance in TOLERANCES.items():
-        if not errors[dtype] <= tolerance:  # nor if it is not a number
-            logger.warning("hat-sr-native is wrong by %.2g in %s, torch does its work", errors[dtype], dtype)
-            return None
-    return package
