@@ -196,7 +196,6 @@ def test_label_writes_what_a_teacher_makes_of_patches(photos, tmp_path, monkeypa
         (("--data.root", "more"), "root"),
         (("--data.flats", "0.5"), "flats"),
         (("--data.patch-size", "16"), "patch_size"),
-        (("--data.degradation.preset", "mild"), "degradation"),
         (("photos/n01",), "root, sources"),
     ],
 )

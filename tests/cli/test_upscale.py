@@ -144,7 +144,7 @@ def test_results_that_exist(upscale):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--scale", "0.5"), "scale 0.5 must be a finite number of at least 1"),
+        (("--scale", "0.5"), "scale 0.5 must be a number from 1 to 65,536"),
         (("--scale", "nan"), "scale nan must be"),
         (("--scale", "two"), "scale 'two' is no factor: give a number of at least 1, such as 2, 1.5 or 4x"),
         (("--scale", "2", "--size", "20x"), "scale 2 and size 20x are both given: give one"),
@@ -311,7 +311,7 @@ def test_memory_is_planned_for_hat_alone(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "upscale", tmp_path / "a.png", "--model", "bicubic", "--memory", "1GiB") == 2
     assert "--memory plans for HAT, and bicubic is none" in capsys.readouterr().err
     assert run(monkeypatch, "upscale", tmp_path / "a.png", "--scale", "0") == 2
-    assert "scale 0 must be a finite number of at least 1" in capsys.readouterr().err
+    assert "scale 0 must be a number from 1 to 65,536" in capsys.readouterr().err
 
 
 def test_too_large_for_the_memory_is_streamed_in_tiles_and_says_so(upscale, capsys):

@@ -181,6 +181,17 @@ def test_what_xmp_points_to_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert b"MPF\0" not in path.read_bytes()
 
 
+def test_profiles_written_as_text_are_dropped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By ImageMagick and by Pillow's older relatives: EXIF in hexadecimal digits, which would go stale."""
+    write_image(tmp_path / "a.png", Image(SMALL))
+    data = (tmp_path / "a.png").read_bytes()
+    texts = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"exif")) + chunk(b"tEXt", b"Title\0kept")
+    (tmp_path / "a.png").write_bytes(data[:33] + texts + data[33:])
+    path = larger(tmp_path / "a.png", tmp_path / "b.png")
+    assert "left out: text 'Raw profile type exif'" in caplog.text
+    assert b"Raw profile" not in path.read_bytes() and b"Title\0kept" in path.read_bytes()
+
+
 @pytest.mark.parametrize("target", [".tif", ".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("source", [".tif", ".jpg"])
 def test_xmp_of_tiff(tmp_path: Path, source: str, target: str) -> None:

@@ -216,3 +216,7 @@ def test_a_description_about_other_pages_is_dropped_with_a_warning(
     write_image(tmp_path / "a.tif", Image(gray(1).pixels, metadata=note))
     assert "its description is about pages that are not there" in caplog.text
     assert b"ImageJ" not in (tmp_path / "a.tif").read_bytes()
+
+
+def test_a_description_of_many_beginnings_takes_linear_time() -> None:
+    assert fitted("<OME>" + "<Pixels " * 400_000) is None

@@ -247,7 +247,7 @@ def test_extra_channels_are_left_out_with_a_warning(tmp_path: Path, caplog: pyte
     assert output.write_image(np.array([[[1, 2, 3, 1, 99], [4, 5, 6, 1, 99]]], np.float32))
     assert output.close()
     assert read_image(tmp_path / "a.exr").pixels.tolist() == [[[1, 2, 3, 1], [4, 5, 6, 1]]]
-    assert "Z are left out" in caplog.text
+    assert "the channel Z is left out" in caplog.text
 
 
 def test_double_becomes_float_and_other_types_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What `Upscaler` and its calls take besides the plain case, and what they say of the rest."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -56,3 +58,14 @@ def test_autocast_changes_nothing(model):
     with torch.autocast("cpu", torch.bfloat16):
         cast = upscaler(x)
     assert torch.equal(cast, upscaler(x))
+
+
+def test_the_device_meta_makes_no_network_without_values(model):
+    x = random_image(1, 3, 8, 8)
+    with torch.device("meta"):
+        upscaler = Upscaler("hat-xxs-x2", device="cpu")
+        assert torch.equal(upscaler(x), Upscaler("hat-xxs-x2", device="cpu")(x))
+        with pytest.raises(InputError, match="the input is on the device meta"):
+            upscaler(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(InputError, match="the network is on the device meta"):
+        Upscaler(copy.deepcopy(model).to("meta"), device="cpu")

@@ -11,6 +11,7 @@ from hat_sr.image.decode import read_header
 from hat_sr.image.io import read_image, write_image, write_pages
 from hat_sr.image.pixels import Image
 from hat_sr.inference.enlarge import Enlarger, Settings
+from hat_sr.inference.memory import picture_bytes
 
 
 def flat(value: int, height: int, width: int, channels: int, dtype: str = "uint8") -> Image:
@@ -75,6 +76,18 @@ def test_a_page_too_large_for_memory_is_named_before_anything_is_made(
     with pytest.raises(InputError, match="page 1 of 3 takes about"):
         enlarger().enlarge(document, tmp_path / "b.tif")
     assert not (tmp_path / "b.tif").exists()
+
+
+def test_memory_for_a_page_is_that_of_what_the_network_makes(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a factor of 1.1 the network's result, twice as large, is what takes memory."""
+    monkeypatch.setattr("hat_sr.inference.enlarge.memory_budget", lambda device: picture_bytes(18, 24, 3) - 1)
+    with pytest.raises(InputError, match="page 1 of 3 takes about"):
+        enlarger(scale=1.1).enlarge(document, tmp_path / "b.tif")
+    assert not (tmp_path / "b.tif").exists()
+    monkeypatch.setattr("hat_sr.inference.enlarge.memory_budget", lambda device: picture_bytes(18, 24, 3))
+    enlarger(scale=1.1).enlarge(document, tmp_path / "b.tif")
 
 
 def test_light_of_which_alpha_is_0_is_enlarged(tmp_path: Path) -> None:

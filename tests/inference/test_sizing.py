@@ -38,9 +38,9 @@ def test_scaled_size_rounds_halves_up():
     assert scaled_size(7, 3, 4) == (28, 12)
 
 
-@pytest.mark.parametrize("scale", [0.99, 0, -2, float("nan"), float("inf")])
+@pytest.mark.parametrize("scale", [0.99, 0, -2, float("nan"), float("inf"), 65_537, 1e300])
 def test_scaled_size_refuses(scale):
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match="must be a number from 1 to 65,536"):
         scaled_size(10, 10, scale)
 
 

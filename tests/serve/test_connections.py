@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 from contextlib import contextmanager, suppress
+from unittest.mock import Mock
 
 import pytest
 import uvicorn
@@ -79,6 +80,43 @@ def test_a_client_that_does_not_read(tmp_path, caplog):
             slow.connect(address)
             slow.sendall(ask)
             wait_until(lambda: "nor read the answer" in caplog.text)
+
+
+class Loop:
+    """Time passes when the next look is taken."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.look = lambda: None
+
+    def call_later(self, seconds, look):
+        self.due, self.look = self.now + seconds, look
+
+    def go_on(self):
+        self.now = self.due
+        self.look()
+
+
+def test_a_silent_connection_lives_for_a_quarter_longer_than_it_may_stand_still_at_most(tmp_path):
+    protocol = config_for(None, settings(tmp_path, idle_seconds=100)).http
+    silent = protocol.__new__(protocol)
+    silent.loop, silent.cycle, silent.transport = Loop(), None, Mock()
+    silent._look_later()
+    while not silent.transport.abort.called:
+        silent.loop.go_on()
+    assert silent.loop.now == 100
+
+    later = protocol.__new__(protocol)
+    later.loop, later.transport, later.flow = Loop(), Mock(), Mock(write_paused=False)
+    later.cycle = Mock(response_complete=False)
+    later._look_later()
+    for _ in range(20):  # the server is at work, however long
+        later.loop.go_on()
+    since = later.loop.now
+    later.cycle.response_complete = True
+    while not later.transport.abort.called:
+        later.loop.go_on()
+    assert since + 100 <= later.loop.now <= since + 125
 
 
 def test_too_many_connections(tmp_path):

@@ -99,7 +99,8 @@ def build_model(
 
     Raises WeightsError if the checkpoint holds anything but exactly the tensors of its config.
     """
-    with torch.random.fork_rng(devices=[]):  # the initial values are overwritten: leave the caller's generator alone
+    # The initial values are overwritten: leave the caller's generator alone, and his device, which may be "meta".
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         model = HAT(checkpoint.config).to(dtype)
     if faults := _faults(checkpoint.state, model.state_dict()):
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""

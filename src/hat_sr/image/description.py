@@ -40,7 +40,7 @@ def _is_of_imagej(description: str) -> bool:
 
 
 def _fitted_ome(text: str, width: int, height: int, channels: int, num_pages: int) -> str | None:
-    pixels = re.findall(r"<Pixels\b[^>]*>", text)
+    pixels = re.findall(r"<Pixels\b[^<>]*>", text)  # [^>] would look through the rest at each of many beginnings
     if len(pixels) != 1 or "FileName=" in text:  # several pictures, or files that point at each other by name
         return None
     (old,) = pixels

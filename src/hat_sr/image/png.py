@@ -36,10 +36,13 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
         at += 12 + length
 
 
-def read(file: BinaryIO) -> tuple[bytes | None, bytes | None, Carried]:
-    """EXIF block, XMP packet, and the chunks of text and colour, but the profile, as they are."""
+def read(file: BinaryIO) -> tuple[bytes | None, bytes | None, Carried, tuple[str, ...]]:
+    """EXIF block, XMP packet, the chunks of text and colour, but the profile, as they are, and names of what is lost.
+
+    That is text in which one program keeps blocks of EXIF, XMP or IPTC in hexadecimal digits.
+    """
     exif = xmp = None
-    carried = []
+    carried, lost = [], list[str]()
     for kind, start, length in chunks(file):
         if kind != "eXIf" and kind not in _CARRIED:
             continue
@@ -49,9 +52,11 @@ def read(file: BinaryIO) -> tuple[bytes | None, bytes | None, Carried]:
             exif = payload
         elif kind == "iTXt" and payload.startswith(_XMP_KEYWORD + b"\0"):
             xmp = content(kind, payload, _MAX_TEXT)
-        elif not (kind in TEXT and payload.startswith(_RAW_PROFILE)):  # a block in hexadecimal digits, of one program
+        elif kind in TEXT and payload.startswith(_RAW_PROFILE):
+            lost.append(f"text {payload.partition(bytes(1))[0][:80].decode('latin1')!r}")
+        else:
             carried.append((kind, payload))
-    return exif, xmp, tuple(carried)
+    return exif, xmp, tuple(carried), tuple(dict.fromkeys(lost))
 
 
 def rewrite(

@@ -215,7 +215,8 @@ class ImageFile:
         used = {*self._channels, self._padding}
         left = [name for i, name in enumerate(self._spec.channelnames) if i not in used]
         if left:
-            logger.warning("%s: the channels %s are left out", self._name, ", ".join(left))
+            words = "channel %s is" if len(left) == 1 else "channels %s are"
+            logger.warning(f"%s: the {words} left out", self._name, ", ".join(left))
         elif self._kind == "bmp" and "A" not in self._spec.channelnames and declares_alpha(self._path, "bmp"):
             logger.warning("%s: its transparency is left out, which is not read of a BMP of 16 bits", self._name)
         if self._padding is not None and self._constant(self._padding) is None:

@@ -33,6 +33,8 @@ def as_network(model: object, *, precision: Precision) -> HAT | Session:
     network = model
     while isinstance(network, torch.nn.Module) and not _is_hat(network):
         network = next((getattr(network, name) for name in _WRAPPED_IN if hasattr(network, name)), None)
+    if _is_hat(network) and any(weight.is_meta for weight in network.parameters()):
+        raise InputError("the network is on the device meta, without values: make it on cpu, or load its weights")
     if isinstance(network, Session) or _is_hat(network):
         return network
     raise InputError(
@@ -61,6 +63,8 @@ def check_images(x: object, *, in_chans: int) -> Tensor:
         raise InputError(f"the input has the shape {tuple(x.shape)}: {wanted} with at least one pixel is taken")
     if not x.is_floating_point():
         raise InputError(f"the input is {x.dtype}: convert it to float in [0, 1] first")
+    if x.is_meta:
+        raise InputError("the input is on the device meta, without values: make it on cpu or where the network is")
     least, greatest = (float(value) for value in x.detach().aminmax())
     if not (least >= _LEAST and greatest <= _GREATEST):  # NaN, too
         raise InputError(

@@ -216,9 +216,11 @@ class Enlarger:
         """Make a TIFF of as many pages, each as if it were alone, in the memory of one."""
         headers = [read_header(source, page=page) for page in range(num_pages)]
         sizes = [self._new_size(header) for header in headers]
+        networks = list[Sequence[_Runs]]()
         for number, (header, size) in enumerate(zip(headers, sizes, strict=True), 1):
             check_size(output, *size)
-            if (needed := picture_bytes(*size, header.channels)) > self._room():
+            networks.append(self._choice.networks(source, header, self._factor(header), page=number - 1))
+            if (needed := _bytes_as_a_whole(header, size, networks[-1])) > self._room():
                 raise InputError(
                     f"page {number} of {num_pages} takes about {needed / 2**30:.1f} GB of memory, more than there is "
                     "or may be planned with (--memory): save the pages in files of their own"
@@ -230,10 +232,9 @@ class Enlarger:
 
         def made() -> Iterator[Image]:
             reports = _reports(report, [math.prod(size) for size in sizes])
-            for page, (header, size, part) in enumerate(zip(headers, sizes, reports, strict=True)):
-                networks = self._choice.networks(source, header, self._factor(header), page=page)
+            for page, (through, size, part) in enumerate(zip(networks, sizes, reports, strict=True)):
                 name = f"{source}, page {page + 1}"
-                yield _enlarged(read_image(source, page=page), networks, size, name=name, report=part)
+                yield _enlarged(read_image(source, page=page), through, size, name=name, report=part)
 
         num_bytes = sum(
             math.prod(size) * header.channels * np.dtype(header.dtype).itemsize
@@ -266,9 +267,7 @@ class Enlarger:
         first, *others = networks
         if isinstance(first, Upscaler) and not others and is_unfinished(source, output, first):
             return True
-        product = math.prod(network.scale for network in networks)
-        sizes = [new_size, (header.height * product, header.width * product)]
-        needed, room = max(picture_bytes(*size, header.channels) for size in sizes), self._room()
+        needed, room = _bytes_as_a_whole(header, new_size, networks), self._room()
         if needed > room and others:
             raise InputError(
                 f"{new_size[1]}×{new_size[0]} pixels through {len(networks)} networks take about "
@@ -276,6 +275,13 @@ class Enlarger:
                 f"strip, on disk, one network is run: use --scale {first.scale}, and enlarge it again"
             )
         return needed > room
+
+
+def _bytes_as_a_whole(header: Header, new_size: tuple[int, int], networks: Sequence[_Runs]) -> int:
+    """Memory for a picture: of its result, or of what the networks make, from which that is made smaller."""
+    product = math.prod(network.scale for network in networks)
+    sizes = [new_size, (header.height * product, header.width * product)]
+    return max(picture_bytes(*size, header.channels) for size in sizes)
 
 
 def _reports(report: Report, works: Sequence[float]) -> Iterator[Report]:

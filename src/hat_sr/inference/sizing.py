@@ -12,6 +12,9 @@ from hat_sr.image.resize import resize
 from hat_sr.inference.memory import installed_memory
 from hat_sr.inference.upscale import Upscale
 
+LARGEST_SCALE = 65_536
+"""No file that is written has as many pixels on a side."""
+
 _LARGEST_STRETCH = 1.5
 """By how much one resize enlarges what networks made, rather than another network."""
 
@@ -45,11 +48,18 @@ def format_size(size: tuple[int | None, int | None]) -> str:
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """(height, width) of an image enlarged by `scale`, rounded to the nearest pixel, halves up.
 
-    Raises ConfigError unless scale is finite and at least 1.
+    Raises ConfigError unless scale is from 1 to LARGEST_SCALE.
     """
-    if not (math.isfinite(scale) and scale >= 1):
-        raise ConfigError(f"scale {scale:g} must be a finite number of at least 1: to shrink an image, use a resizer")
+    check_scale(scale)
     return math.floor(height * scale + 0.5), math.floor(width * scale + 0.5)
+
+
+def check_scale(scale: float) -> None:
+    """Raise ConfigError unless scale is from 1 to LARGEST_SCALE."""
+    if not 1 <= scale <= LARGEST_SCALE:
+        raise ConfigError(
+            f"scale {scale:g} must be a number from 1 to {LARGEST_SCALE:,}: to shrink an image, use a resizer"
+        )
 
 
 def fitted_size(height: int, width: int, size: tuple[int | None, int | None]) -> tuple[int, int]:

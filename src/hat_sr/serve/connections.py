@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 _OF_STRANGERS = ("uvicorn.error", *(f"hat_sr.serve.{name}" for name in ("answers", "connections", "guard")))
 """Who logs what strangers do, as often as they do it."""
 _SECONDS_BETWEEN_LIKE_LINES = 60
+_LOOKS = 4
+"""In the time for which a connection may stand still, so that it may live for a quarter longer."""
 _BUSY = json.dumps({"error": "the server has too many connections: try again later"}).encode()
 _TOO_MANY = b"\r\n".join(
     (
@@ -47,11 +49,13 @@ def config_for(app: ASGIApp, settings: Settings) -> uvicorn.Config:
 
 def _limited(settings: Settings) -> type[H11Protocol]:
     class Limited(H11Protocol):
-        """A connection that is closed if it stood still from one look to the next."""
+        """A connection that is closed if it stood still for a number of looks."""
 
         _look: asyncio.TimerHandle | None = None
-        _seen: object = "nothing"
+        _seen: object = None
         """The request that was there at the last look, unless the client has read some of the answer since."""
+        _num_still = 0
+        """For how many looks nothing has come of the client."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
             super().connection_made(transport)
@@ -72,15 +76,16 @@ def _limited(settings: Settings) -> type[H11Protocol]:
             self._seen = "progress"
 
         def _look_later(self) -> None:
-            self._look = self.loop.call_later(settings.idle_seconds, self._look_now)
+            self._look = self.loop.call_later(settings.idle_seconds / _LOOKS, self._look_now)
 
         def _look_now(self) -> None:
             waits_for_client = self.cycle is None or self.cycle.response_complete or self.flow.write_paused
-            if waits_for_client and self._seen is self.cycle:
+            self._num_still = self._num_still + 1 if waits_for_client and self._seen is self.cycle else 0
+            if self._num_still == _LOOKS:
                 logger.warning("a connection was closed: its client neither sent a request nor read the answer")
                 self.transport.abort()
                 return
-            self._seen = self.cycle
+            self._seen = self.cycle if waits_for_client else "at work"
             self._look_later()
 
     return Limited
