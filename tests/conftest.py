@@ -21,7 +21,8 @@ def exported(tmp_path_factory):
     """A tiny network and its files for other runtimes."""
     from exported import Exported  # here: environments for other tests have no onnx
 
-    return Exported(tmp_path_factory.mktemp("exported"))
+    folder = tmp_path_factory.getbasetemp()
+    return Exported((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "exported")
 
 
 @pytest.fixture(scope="session")

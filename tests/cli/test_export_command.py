@@ -48,9 +48,9 @@ def test_a_wrong_call(call, capsys, words, message):
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (3, "uint8"), (4, "uint8"), (3, "uint16")])
-def test_all_runtimes_make_the_same_of_a_picture(call, exported, channels, dtype):
-    write_noise(exported.onnx.parent.joinpath("in/a.png"), 9, 13, channels, dtype)
-    source = exported.onnx.parent / "in/a.png"
+def test_all_runtimes_make_the_same_of_a_picture(call, exported, tmp_path, channels, dtype):
+    source = tmp_path / "in/a.png"
+    write_noise(source, 9, 13, channels, dtype)
     ways = {
         "torch": ("-m", "tiny.safetensors", "--precision", "fp32"),
         "onnx": ("-m", exported.onnx),

@@ -1,7 +1,11 @@
 """Two processes under torchrun (gloo, CPU) against one, at the same global batch."""
 
+import json
+import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,30 +19,40 @@ from train.small import make_photos, small_recipe
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
 
 SCRIPT = """
+import json
 import os
 import sys
 from pathlib import Path
 from torch.distributed.fsdp import FSDPModule
 from hat_sr.errors import TrainingError
 from hat_sr.train.distributed import open_processes
+from hat_sr.train.loop import train
 from hat_sr.train.recipe import load_recipe
 from hat_sr.train.state import resume_state, start_state
 
-def main():
+def what_is_there(folder):
     with open_processes("cpu") as processes:
-        state = start_state(load_recipe(Path(sys.argv[1])), processes)
+        state = start_state(load_recipe(folder / "recipe.toml"), processes)
+        seen = {"is sharded": [], "share": []}
         for network in (state.network, state.averaged):
-            assert isinstance(network, FSDPModule)
+            seen["is sharded"].append(isinstance(network, FSDPModule))
             weights = list(network.parameters())
-            assert sum(w.to_local().numel() for w in weights) < 0.6 * sum(w.numel() for w in weights)
+            seen["share"].append(sum(w.to_local().numel() for w in weights) / sum(w.numel() for w in weights))
         # The state is in one process's folder only, as on two machines that share nothing.
         name = "state.pt" if processes.first else "none.pt"
         try:
-            resume_state(state, Path(sys.argv[2]) / name)
+            resume_state(state, folder / name)
         except TrainingError as error:
-            assert "-1, 2" in str(error) and "folder shared" in str(error)
+            seen["error"] = str(error)
+    (folder / f"seen-{processes.rank}.json").write_text(json.dumps(seen))
+
+def main():
+    for folder, port in zip(map(Path, sys.argv[1::2]), sys.argv[2::2]):
+        os.environ["MASTER_PORT"] = port
+        if (folder / "given.toml").exists():
+            train(load_recipe(folder / "given.toml"), folder)
         else:
-            raise SystemExit("the processes went on from different steps")
+            what_is_there(folder)
 
 main()
 os._exit(0)  # at once, as `hat-sr train` ends: taking torch apart aborts now and then
@@ -51,18 +65,42 @@ def _recipe(root, **settings):
     return small_recipe(root, model={"drop_path_rate": 0.0}, data={"batch_size": 4}, log=log, device="cpu", **settings)
 
 
-def _train_in_two(recipe, folder: Path):
-    """What a user does: torchrun, the module, a recipe."""
+def _give(recipe, folder: Path) -> str:
     folder.mkdir(exist_ok=True, parents=True)
     file = folder / "given.toml"
     file.write_text(recipe_text(recipe), encoding="utf-8")
-    return _run([*TORCHRUN, "-m", "hat_sr", "train", str(file), "-o", str(folder)])
+    return str(file)
 
 
-def _run(command):
+def _train_under_torchrun(recipe, folder: Path) -> str:
+    """What a user does: torchrun, the module, a recipe. Returns what was printed."""
+    command = [*TORCHRUN, "-m", "hat_sr", "train", _give(recipe, folder), "-o", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    return done
+    return done.stdout
+
+
+def _in_two_processes(script: Path, folders):
+    """Run SCRIPT for all folders, one after the other, in two processes: starting them takes longer than training."""
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.socket()) for _ in folders]
+        for one in free:
+            one.bind(("127.0.0.1", 0))
+        ports = [str(one.getsockname()[1]) for one in free]
+    words = [word for pair in zip(map(str, folders), ports, strict=True) for word in pair]
+    script.write_text(SCRIPT, encoding="utf-8")
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), *words],
+            env={**common, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
 
 
 def _assert_same_weights(one: Path, other: Path):
@@ -72,35 +110,48 @@ def _assert_same_weights(one: Path, other: Path):
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("distribution", ["ddp", "fsdp"])
-def test_two_processes_train_as_one(tmp_path, distribution):
-    """Also going on: the second half is done by two processes from the state of one, and the other way round."""
-    root = make_photos(tmp_path)
-    recipe = _recipe(root, optim={"total_steps": 6, "clip_norm": 0.5, "accumulate": 2}, distribution=distribution)
-    half = _recipe(root, optim={"total_steps": 4, "clip_norm": 0.5, "accumulate": 2}, distribution=distribution)
-    train(recipe, root / "one")
-    done = _train_in_two(half, root / "two")
-    assert done.stdout.count("step 4 of 4") == 1  # only the first process reports
-    train(recipe, root / "two")
-    _assert_same_weights(root / "one", root / "two")
-
-    train(half, root / "mixed")
-    _train_in_two(recipe, root / "mixed")
-    _assert_same_weights(root / "one", root / "mixed")
+def _whole_and_half(root, distribution):
+    optim = {"clip_norm": 0.5, "accumulate": 2}
+    return [_recipe(root, optim={"total_steps": steps, **optim}, distribution=distribution) for steps in (6, 4)]
 
 
-def test_bfloat16_in_two_processes(tmp_path):
-    root = make_photos(tmp_path)
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Photographs, and in folders what two processes made of them."""
+    root = make_photos(tmp_path_factory.mktemp("distributed"))
     for distribution in ("ddp", "fsdp"):
-        recipe = _recipe(root, optim={"total_steps": 2}, precision="bf16", distribution=distribution)
-        _train_in_two(recipe, root / distribution)
-        weights = load_file(root / distribution / "weights.safetensors")
-        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
+        whole, half = _whole_and_half(root, distribution)
+        train(half, root / f"mixed-{distribution}")
+        _give(whole, root / f"mixed-{distribution}")
+        bf16 = _recipe(root, optim={"total_steps": 2}, precision="bf16", distribution=distribution)
+        _give(bf16, root / f"bf16-{distribution}")
+    train(_recipe(root, optim={"total_steps": 2}, distribution="fsdp"), root / "run")
+    names = ("mixed-ddp", "mixed-fsdp", "bf16-ddp", "bf16-fsdp", "run")
+    _in_two_processes(root / "script.py", [root / name for name in names])
+    return root
 
 
-def test_weights_are_shared_out_and_folders_that_are_not_shared_noticed(tmp_path):
-    root = make_photos(tmp_path)
-    recipe = _recipe(root, optim={"total_steps": 2}, distribution="fsdp")
-    train(recipe, root / "run")
-    (root / "script.py").write_text(SCRIPT, encoding="utf-8")
-    _run([*TORCHRUN, str(root / "script.py"), str(root / "run" / "recipe.toml"), str(root / "run")])
+@pytest.mark.parametrize("distribution", ["ddp", "fsdp"])
+def test_two_processes_train_as_one(root, distribution):
+    """Also going on: the second half is done by two processes from the state of one, and the other way round."""
+    whole, half = _whole_and_half(root, distribution)
+    one, two = root / f"one-{distribution}", root / f"two-{distribution}"
+    train(whole, one)
+    assert _train_under_torchrun(half, two).count("step 4 of 4") == 1  # only the first process reports
+    train(whole, two)
+    _assert_same_weights(one, two)
+    _assert_same_weights(one, root / f"mixed-{distribution}")
+
+
+@pytest.mark.parametrize("distribution", ["ddp", "fsdp"])
+def test_bfloat16_in_two_processes(root, distribution):
+    weights = load_file(root / f"bf16-{distribution}" / "weights.safetensors")
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
+
+
+def test_weights_are_shared_out_and_folders_that_are_not_shared_noticed(root):
+    for rank in range(2):
+        seen = json.loads((root / "run" / f"seen-{rank}.json").read_text())
+        assert seen["is sharded"] == [True, True]
+        assert max(seen["share"]) < 0.6
+        assert "-1, 2" in seen["error"] and "folder shared" in seen["error"]
