@@ -21,11 +21,12 @@ from hat_sr.serve.child import without_paths
 from hat_sr.serve.exchange import put_picture, take_picture
 from hat_sr.serve.sandbox import BadFileError, Sandbox
 from hat_sr.serve.settings import RefusedError
-from serve.serving import picture, serving, upload
+from serve.serving import KeptSandbox, picture, serving, upload
 
-# What a decoder could do that is out of order, as tasks of the child: it is started with these instead of its own.
+# What a decoder could do that is out of order. In place of its own task the child does what a file "ill" says, which is
+# in a folder above the source: one child is started for all tests.
 ILL = """
-import os, signal, sys, time
+import functools, os, signal, sys, time
 from hat_sr.serve import child
 
 def crash(source):
@@ -76,34 +77,48 @@ def swell(source, folder):
     child.put_picture(Image(numpy.zeros((900, 1200, 3), numpy.uint8)), folder)
     return {}
 
+def either(task, own, **paths):
+    source = paths.get("source", paths.get("folder"))
+    for folder in (source, *source.parents):
+        if (folder / "ill").is_file():
+            named, how = (folder / "ill").read_text().split()
+            if named == task:
+                return globals()[how](**paths)
+    return own(**paths)
+
 child._LARGEST_FILE = 4 << 20
-child._TASKS = {**child._TASKS, os.environ["TASK"]: globals()[os.environ["ILL"]]}
+child._TASKS = {task: functools.partial(either, task, own) for task, own in child._TASKS.items()}
 child.main()
 """
 
 
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory):
+    """A sandbox whose decoder can fall ill."""
+    script = tmp_path_factory.mktemp("ill") / "ill.py"
+    script.write_text(ILL)
+    started = subprocess.Popen
+
+    def start(command, **options):
+        return started([sys.executable, str(script), command[-1]], **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hat_sr.serve.sandbox.subprocess.Popen", start)
+        sandbox = KeptSandbox(seconds=20)
+    yield sandbox
+    sandbox.close_at_last()
+
+
 @pytest.fixture
-def ill(tmp_path, monkeypatch):
-    """A sandbox whose decoder does that."""
-    made = []
+def ill(tmp_path, monkeypatch, patient):
+    """A sandbox whose decoder does that to files in this test's folder."""
 
     def make(how, task="look", seconds=20):
-        script = tmp_path / "ill.py"
-        script.write_text(ILL)
-        monkeypatch.setenv("ILL", how)
-        monkeypatch.setenv("TASK", task)
-        started = subprocess.Popen
+        (tmp_path / "ill").write_text(f"{task} {how}")
+        monkeypatch.setattr(patient, "_seconds", seconds)
+        return patient
 
-        def start(command, **options):
-            return started([sys.executable, str(script), command[-1]], **options)
-
-        monkeypatch.setattr("hat_sr.serve.sandbox.subprocess.Popen", start)
-        made.append(Sandbox(seconds=seconds))
-        return made[-1]
-
-    yield make
-    for sandbox in made:
-        sandbox.close()
+    return make
 
 
 @pytest.mark.parametrize("how", ["crash", "eat_outside_python", "fill"])

@@ -1,5 +1,6 @@
 """Made-up photographs and a training of them that takes a second."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.model.config import HATConfig
 from hat_sr.train.config import DataConfig, LogConfig, OptimConfig, Recipe, SourceConfig
+from hat_sr.train.recipe import load_stages
 from model.tiny import TINY
 
 
@@ -45,3 +47,9 @@ def small_recipe(root: Path, *, model=None, data=None, optim=None, log=None, **c
         log=LogConfig(**{"report_every": 1, "save_every": 2} | (log or {})),
         **changes,
     )
+
+
+@functools.cache
+def stages_of(path: Path) -> dict[str, Recipe]:
+    """The trainings of a recipe's file, read once for all tests."""
+    return load_stages(path)

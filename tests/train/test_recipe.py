@@ -21,7 +21,7 @@ from hat_sr.train.config import (
 )
 from hat_sr.train.recipe import load_recipe, load_stages
 from hat_sr.train.record import recipe_text
-from train.small import small_recipe
+from train.small import small_recipe, stages_of
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
@@ -273,7 +273,7 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_is_read(path):
-    assert load_stages(path)
+    assert stages_of(path)
 
 
 SCRATCH = (500_000, 2e-4, (250_000, 400_000, 450_000, 475_000))
@@ -298,7 +298,7 @@ PUBLISHED = {
 
 
 def test_every_published_training_has_a_recipe():
-    assert {f"{path.stem}/{stage}".rstrip("/") for path in RECIPES for stage in load_stages(path)} >= set(PUBLISHED)
+    assert {f"{path.stem}/{stage}".rstrip("/") for path in RECIPES for stage in stages_of(path)} >= set(PUBLISHED)
     assert len(PUBLISHED) == 18
 
 
@@ -307,7 +307,7 @@ def test_published_training(name):
     data, (total_steps, learning_rate, milestones), start = PUBLISHED[name]
     name, _, stage = name.partition("/")
     path = ROOT / "recipes" / f"{name}.toml"
-    recipe = load_stages(path)[stage]
+    recipe = stages_of(path)[stage]
     size, _, upscale = name.removesuffix("-imagenet").rpartition("-")
     assert recipe.model == PRESETS[f"{size.upper()}-{upscale}"]
     assert recipe.model.drop_path_rate == 0.1
@@ -334,9 +334,7 @@ def test_published_training(name):
 
 def test_what_a_recipe_starts_from_has_a_recipe():
     trainings = {
-        f"runs/{path.stem}/{stage}".rstrip("/"): recipe
-        for path in RECIPES
-        for stage, recipe in load_stages(path).items()
+        f"runs/{path.stem}/{stage}".rstrip("/"): recipe for path in RECIPES for stage, recipe in stages_of(path).items()
     }
     starts = {recipe.start_from for recipe in trainings.values()} - {None, *bundled_names()}
     assert {str(Path(start).parent) for start in starts} <= set(trainings)
@@ -344,7 +342,7 @@ def test_what_a_recipe_starts_from_has_a_recipe():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_example_photographs_are_in_no_training(path):
-    assert all(_not_excluded(recipe.data) == set() for recipe in load_stages(path).values())
+    assert all(_not_excluded(recipe.data) == set() for recipe in stages_of(path).values())
 
 
 def test_the_check_of_examples_can_fail():

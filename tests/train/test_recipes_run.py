@@ -15,12 +15,10 @@ from hat_sr.cli import app
 from hat_sr.model.hat import HAT
 from hat_sr.train.loop import compute_gradients, train
 from hat_sr.train.recipe import load_recipe, load_stages
-from train.small import photo, save_png
+from train.small import photo, save_png, stages_of
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
-STAGES = [
-    pytest.param(path, stage or None, id=f"{path.stem}-{stage}") for path in RECIPES for stage in load_stages(path)
-]
+STAGES = [pytest.param(path, stage or None, id=f"{path.stem}-{stage}") for path in RECIPES for stage in stages_of(path)]
 
 SHRUNK = {
     "--model.embed-dim": 12,
@@ -44,7 +42,7 @@ def _words(settings):
 
 def _make_data(path, root, stage=None):
     """Photographs where the recipe has its own, the excluded ones among them; returns the overrides."""
-    recipe = load_recipe(path, stage=stage)
+    recipe = stages_of(path)[stage or ""]
     for source in recipe.data.sources:
         for number, name in enumerate(["a.png", "b.png", *source.exclude]):
             save_png(root / source.path / Path(name).with_suffix(Path(name).suffix or ".png"), photo(80, 96, number))
@@ -56,9 +54,9 @@ def _make_data(path, root, stage=None):
 
 def _make_start(path, root, overrides, stage=None):
     """Weights for `start_from`: of the scale that the recipe's own start has, which its name says."""
-    recipe = load_recipe(path, _words(overrides), stage=stage)
-    if recipe.start_from is None:
+    if stages_of(path)[stage or ""].start_from is None:
         return overrides
+    recipe = load_recipe(path, _words(overrides), stage=stage)
     upscale = int(re.search(r"-x(\d)", recipe.start_from).group(1))
     save_model(HAT(dataclasses.replace(recipe.model, upscale=upscale)), root / "start.safetensors")
     return overrides | {"--start-from": root / "start.safetensors"}
@@ -82,7 +80,7 @@ def test_three_steps(path, stage, tmp_path):
 def test_a_bundled_network_is_that_of_its_recipe(name):
     """A training can start from it with the recipe's [model], and its card is there."""
     (path,) = (path for path in RECIPES if path.stem == name)
-    assert {read_source(name).config} == {recipe.model for recipe in load_stages(path).values()}
+    assert {read_source(name).config} == {recipe.model for recipe in stages_of(path).values()}
     assert path.parents[1].joinpath(f"src/hat_sr/weights/{name}.md").is_file()
 
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from hat_sr.image.jpeg import through_jpeg
 from hat_sr.train.data.likeness import ALIKE_BITS, distances, perceptual_hashes
-from hat_sr.train.recipe import load_stages
 from train.data.make_hashes import BENCHMARKS, TRAINING
+from train.small import stages_of
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("hat-x*s-*.toml"))
 
@@ -84,7 +84,7 @@ def alike(hashes):
 def test_no_bundled_network_is_trained_on_a_benchmark(path, hashes, alike):
     sources = {  # what a teacher answered is cut from the images of another recipe
         source.path: source.exclude
-        for recipe in load_stages(path).values()
+        for recipe in stages_of(path).values()
         for source in recipe.data.sources
         if source.teacher_path is None
     }
