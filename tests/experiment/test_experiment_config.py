@@ -1,5 +1,6 @@
 """Experiments from TOML files: those in the package, also scaled up, and what is refused."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hat_sr.train.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
+opened = functools.cache(load_experiment)  # reading one takes half a second
+
 
 def test_names():
     assert experiment_names() == ("ablations", "networks", "pretraining")
@@ -22,7 +25,7 @@ def test_names():
 @pytest.mark.parametrize("scale_up", [False, True])
 @pytest.mark.parametrize("name", experiment_names())
 def test_those_in_the_package(name, scale_up):
-    experiment = load_experiment(name, scale_up=scale_up)
+    experiment = opened(name, scale_up=scale_up)
     grouped = {arm for group in experiment.groups for arm in group.arms}
     assert grouped == {arm.name for arm in experiment.arms if arm.compared}
     for arm in experiment.arms:
@@ -33,12 +36,12 @@ def test_those_in_the_package(name, scale_up):
 
 @pytest.mark.parametrize("name", ["ablations", "pretraining"])
 def test_small_networks_are_small(name):
-    sizes = [sum(weight.numel() for weight in HAT(arm.recipe.model).parameters()) for arm in load_experiment(name).arms]
+    sizes = [sum(weight.numel() for weight in HAT(arm.recipe.model).parameters()) for arm in opened(name).arms]
     assert max(sizes) <= 120_000
 
 
 def test_arms_are_trained_for_equally_long():
-    ablations, networks, pretraining = (load_experiment(name) for name in experiment_names())
+    ablations, networks, pretraining = (opened(name) for name in experiment_names())
     for experiment in (ablations, networks):
         assert len({arm.recipe.optim for arm in experiment.arms}) == 1
         assert len({arm.recipe.data for arm in experiment.arms}) == 1
@@ -48,7 +51,7 @@ def test_arms_are_trained_for_equally_long():
 
 
 def test_an_ablation_changes_one_thing():
-    experiment = load_experiment("ablations")
+    experiment = opened("ablations")
     changed = {arm.name: _differences(arm.recipe.model, experiment.arm("base").recipe.model) for arm in experiment.arms}
     assert changed["base"] == {}
     assert changed["other-window"] == {"window_size": 16}
@@ -61,7 +64,7 @@ def _differences(config, other):
 
 
 def test_scaled_up_pre_training_is_the_published_one():
-    experiment = load_experiment("pretraining", scale_up=True)
+    experiment = opened("pretraining", scale_up=True)
     for name, stage in (("large", "pretrain"), ("same-task", "finetune")):
         own, published = experiment.arm(name).recipe, load_recipe(RECIPES / "hat-x4-imagenet.toml", stage=stage)
         for part in ("model", "data", "optim", "start", "precision", "seed"):
@@ -69,20 +72,20 @@ def test_scaled_up_pre_training_is_the_published_one():
 
 
 def test_scaled_up_ablations_are_of_the_published_network():
-    experiment = load_experiment("ablations", scale_up=True)
+    experiment = opened("ablations", scale_up=True)
     assert experiment.arm("base").recipe.model == HATConfig()
     assert experiment.arm("other-window").recipe.model == HATConfig(window_size=8)
     assert experiment.arm("compress-6").recipe.model == HATConfig(compress_ratio=6)
 
 
 def test_overrides_are_for_every_arm():
-    experiment = load_experiment("pretraining", ("--optim.total-steps", "7", "--data.root", "DATA"))
+    experiment = opened("pretraining", ("--optim.total-steps", "7", "--data.root", "DATA"))
     assert {arm.recipe.optim.total_steps for arm in experiment.arms} == {7}
     assert {recipe.data.root for arm in experiment.arms for recipe in (arm.recipe, *arm.tasks)} == {"DATA"}
 
 
 def test_chain():
-    experiment = load_experiment("pretraining")
+    experiment = opened("pretraining")
     assert [arm.name for arm in experiment.chain(experiment.arm("same-task"))] == ["large", "same-task"]
 
 
