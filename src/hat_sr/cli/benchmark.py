@@ -53,12 +53,12 @@ def benchmark(
     Parameters
     ----------
     data
-        Folder of one set (images, or a subfolder GT, HR or original, perhaps an LR folder beside it), or of several.
+        Folder of one set (images, or a subfolder GT, HR or original and maybe an LR folder), or of several sets.
     scale
         Factor between low- and high-resolution images, or several: 2,3,4. A network is scored at its own.
     models
-        As in hat-sr upscale, with commas between several, or the option several times. auto is the bundled one for the
-        scale, with --jpeg and --degrade the one for photos, its results resized if need be.
+        As in hat-sr upscale, with commas between several, or the option several times. auto is the bundled network for
+        the scale; with --jpeg or --degrade that for photos, with results resized if need be.
     sets
         Which of Set5, Set14, BSD100, Urban100, Manga109 to look for below --data, with commas between them, and to
         check image by image. Default: whatever is there, unchecked.
@@ -66,15 +66,15 @@ def benchmark(
         Where low-resolution images come from: auto (read if there are any, else mirror), mirror or clamp (made by
         MATLAB's bicubic with these borders), or the name of a folder of the set.
     jpeg
-        Enlarge the low-resolution images as JPEG files of this quality (1 to 100) give them back.
+        Send the low-resolution images through JPEG of this quality (1 to 100) first.
     degrade
-        Enlarge low-resolution images that are degraded as in training: real (blur, resizing, noise and JPEG, twice) or
-        mild (bicubic, slight blur and noise, JPEG). They are made from the ground truth, the same on every machine.
+        Degrade the low-resolution images as in training: real (blur, resizing, noise and JPEG, twice) or mild (bicubic,
+        slight blur and noise, JPEG). They are made from the ground truth, the same on every machine.
     seed
-        Other degradations with another one.
+        Seed of --degrade: the same seed gives the same images.
     metrics
-        psnr and ssim, which are always there, and st-lpips and niqe, which see what people see: lower for better images
-        (ST-LPIPS needs .[metrics]).
+        psnr and ssim, which are always computed, and the perceptual metrics st-lpips (needs .[metrics]) and niqe, which
+        are lower for better images.
     tile
         As in hat-sr upscale.
     memory
@@ -86,16 +86,16 @@ def benchmark(
     self_ensemble
         As in hat-sr upscale.
     published
-        Put the figures of other networks' papers into the tables, marked as quoted.
+        Add the figures of other networks' papers to the tables, marked as quoted.
     cache
-        Folder of what was computed before, from where a run that was stopped goes on; off keeps nothing. Default:
-        hat-sr/benchmark in the user's folder for caches.
+        Folder of computed scores, from which a stopped run goes on; off keeps none. Default: hat-sr/benchmark in the
+        user's cache folder.
     json
         Print JSON instead of tables.
     markdown
         Print Markdown instead, with a row for each image.
     html
-        Write a page, too: the tables, and details of the images side by side and under a slider.
+        Also write a page with the tables and details of the images side by side.
     """
     if json and markdown:
         raise ConfigError("--json and --markdown are both given: give one")

@@ -44,8 +44,8 @@ def train(
     stage
         Train this stage of the recipe alone. Default: all, one after the other.
     dry_run
-        Build everything, say what would be trained on what and for how long, and train nothing. What is missing, data
-        say, is named, and the exit code is then 1.
+        Say what would be trained on what data and for how long, and train nothing. What is missing is named, and the
+        exit code is then 1.
     trust
         Let --dry-run import and build the [network] that the recipe names, which is code and runs.
     """

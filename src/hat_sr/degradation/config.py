@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from hat_sr.errors import ConfigError
 
 Range = tuple[float, float]
-"""Drawn evenly from the first to the second."""
+"""Smallest and largest value; drawn uniformly between them."""
 
 Mode = Literal["area", "bilinear", "bicubic", "matlab"]
 """How an image is resized: as torch does without antialiasing, which is what was published, or by MATLAB's antialiased
@@ -35,8 +35,8 @@ class PassConfig:
     plateau_beta: Range = (1.0, 2.0)
     """Exponent of plateau-shaped kernels, in the same way."""
     of: Literal["hr", "lr"] = "hr"
-    """What a factor of resizing is of: the high-resolution image's size or the low-resolution one's. 1 of "lr" is the
-    size that the network takes."""
+    """Which size the factor of resizing refers to: the high-resolution or the low-resolution image's. With "lr"
+    factor 1 is the size that the network takes."""
     resize: tuple[float, float, float] = (0.0, 0.0, 1.0)
     """Shares of images with a factor above 1, below 1, and 1."""
     resize_factor: Range = (0.15, 1.5)
@@ -50,13 +50,13 @@ class PassConfig:
     poisson: float = 0.0
     """Share of images with Poisson noise, that of 256 photons for white."""
     poisson_scale: Range = (0.05, 3.0)
-    """What it is multiplied by."""
+    """Factor on the noise."""
     gray: float = 0.4
     """Share of noise that is the same in all channels."""
     jpeg: float = 0.0
     """Share of images that go through JPEG."""
     jpeg_quality: tuple[int, int] = (30, 95)
-    """libjpeg's."""
+    """Quality, as libjpeg counts it."""
     fine_color: float = 0.0
     """Share of JPEGs whose colour is as fine as their brightness (4:4:4 instead of 4:2:0)."""
 

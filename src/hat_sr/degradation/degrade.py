@@ -1,4 +1,4 @@
-"""From a high-resolution image to what a network sees of it."""
+"""From a high-resolution image to a degraded low-resolution one."""
 
 import math
 

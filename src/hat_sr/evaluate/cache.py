@@ -25,7 +25,7 @@ from hat_sr.files import replacing, what_blocks_writing
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What is kept of one image and network."""
+    """Scores and details of one image by one network."""
 
     score: Score
     detail: bytes
@@ -76,7 +76,7 @@ def default_folder() -> Path:
 
 
 def key_of(*parts: object) -> str:
-    """A key out of texts, numbers and None."""
+    """A hash of texts, numbers and None."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

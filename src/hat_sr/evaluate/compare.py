@@ -29,9 +29,9 @@ class Entrant:
     """As for `hat_sr.evaluate.benchmark.benchmark`."""
     num_parameters: int | None
     fingerprint: str
-    """Another one if its results can be others: of its weights and settings."""
+    """Hash of weights and settings: with the same value the results are the same."""
     repeatable: Callable[[int, int], bool] = lambda height, width: True
-    """Whether the result on an LR image of this size is the same again wherever the fingerprint is, and so is kept."""
+    """True if the result for an LR image of this size depends on the fingerprint alone, so that it may be kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a server allows, and the error for what it does not."""
+"""Limits of the server, and the error for a request that exceeds one."""
 
 import errno
 import sqlite3
@@ -23,57 +23,56 @@ class Settings:
     has space around it."""
 
     host: str = "127.0.0.1"
-    """The address to listen at; 0.0.0.0 is every one that the machine has: give a token then."""
+    """The address to listen at; 0.0.0.0 is every address of the machine: give a token then."""
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000
     """The port to listen at; 0 is any that is free."""
     allowed_hosts: Annotated[tuple[str, ...], Parameter(name="--allowed-host", negative="")] = ()
-    """A name under which browsers may ask for this server, such as that of a proxy; may be given again. localhost and
-    the address listened at are allowed always, and with 0.0.0.0 every address in numbers."""
+    """A host name under which browsers may reach this server, such as a proxy's; may be given again. localhost, the
+    address listened at, and with 0.0.0.0 every numeric address are always allowed."""
     models: Annotated[tuple[str, ...], Parameter(name=("--model", "-m"), negative="")] = (AUTO,)
-    """A HAT to offer, by its name, file or hf:// name; may be given again, and the first is the default. auto is those
-    in the package, of which each image gets the one that suits it."""
+    """A HAT to offer: a name, a file or an hf:// name; may be given again, and the first is the default. auto offers
+    those in the package, and takes for each image the one that suits it."""
     folder: Path = Path("hat-sr-serve")
-    """Where the queue and the images lie; for one server at a time."""
+    """Folder of the queue and its images; for one server at a time."""
     token: str | None = None
     """Secret that every request must send. Better given in the environment variable HAT_SR_TOKEN, which other users
     of the machine cannot see."""
     max_bytes: int = 64 << 20
     """Size of a request, such as 64MiB."""
     max_pixels: int = 16_000_000
-    """Pixels of an image that comes, by its header."""
+    """Pixels of an image that is sent, by its header."""
     max_result_pixels: int = 64_000_000
-    """Pixels of what the network makes of it; some 60 bytes of memory for each."""
+    """Pixels of the network's result; each takes about 60 bytes of memory."""
     direct_pixels: int = 512 * 512
     """Pixels of an image that POST /v1/upscale answers."""
     max_queue: int = 50
-    """Images that wait or are worked on."""
+    """Images that wait or are being enlarged."""
     max_connections: int = 250
     """Connections at a time."""
     max_uploads: int = 50
     """Images that are being sent and checked at a time."""
     max_seconds: float = 1800
-    """Time for one image once it is its turn."""
+    """Seconds for enlarging one image."""
     direct_seconds: float = 120
-    """Time for an answer of POST /v1/upscale, waiting included."""
+    """Seconds for an answer of POST /v1/upscale, waiting included."""
     file_seconds: float = 20
-    """Time to read or write one image file."""
+    """Seconds for reading or writing one image file."""
     idle_seconds: float = 20
-    """Time in which a request's headers must come, and in which a client must read on; a body has that long, and a
-    second more for each 10 kB that have come."""
+    """Seconds for a request's headers, and for a client to read on; a body has one more for each 10 kB received."""
     keep_seconds: float = 3600
-    """How long results are kept."""
+    """Seconds for which results are kept."""
     keep_bytes: int = 16 << 30
-    """Size of kept results and their images; beyond it the oldest ones go before their time."""
+    """Size of kept results and their images; beyond it the oldest are deleted early."""
     memory: int | None = None
-    """How much to plan with, as for hat-sr upscale."""
+    """Memory to plan with, as for hat-sr upscale."""
     precision: Precision = "auto"
     """auto, fp32, bf16 or fp16, as for hat-sr upscale."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, xpu."""
     root_path: str = ""
-    """The path under which a reverse proxy shows all this, such as /hat."""
+    """The path under which a reverse proxy shows this server, such as /hat."""
     page: bool = True
-    """Whether there is a page beside the API."""
+    """Serve the page beside the API."""
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
