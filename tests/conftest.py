@@ -19,7 +19,7 @@ settings.load_profile("deterministic")
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """A tiny network and its files for other runtimes."""
-    from exported import Exported  # here: environments for other tests have no onnx
+    from helpers.exported import Exported  # here: environments for other tests have no onnx
 
     folder = tmp_path_factory.getbasetemp()
     return Exported((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "exported")

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from exported import PROVENANCE
 from goldens.formula import image
 from hat_sr import HAT, Upscaler, export
 from hat_sr.checkpoints.checkpoint import METADATA_KEY, read_description
@@ -20,6 +19,7 @@ from hat_sr.errors import ConfigError, ExportError, InputError, MissingExtraErro
 from hat_sr.export import export_model, largest_difference, run_in, to_onnx
 from hat_sr.model.config import HATConfig
 from hat_sr.runtime.session import open_session
+from helpers.exported import PROVENANCE
 
 
 @pytest.fixture

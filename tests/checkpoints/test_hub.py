@@ -9,13 +9,13 @@ import huggingface_hub
 import pytest
 import torch
 
-from checkpoints.fake_hub import COMMIT, cached_folder, offline_cache, serving
 from cli.running import run
 from hat_sr import HAT
 from hat_sr.checkpoints import hub, named
 from hat_sr.checkpoints.checkpoint import save_model
 from hat_sr.checkpoints.hub import HubName, parse_name
 from hat_sr.errors import InputError, MissingExtraError, WeightsError
+from helpers.hub import COMMIT, cached_folder, offline_cache, serving
 from model.tiny import tiny_model
 
 

@@ -3,7 +3,6 @@ import json
 import pytest
 import torch
 
-from checkpoints.fake_hub import cached_folder, offline_cache
 from cli.running import run, write_noise
 from evaluate.pictures import as_tensor, photo, save
 from hat_sr import save_model
@@ -11,6 +10,7 @@ from hat_sr.cli.entrants import parse_names
 from hat_sr.evaluate import sets
 from hat_sr.evaluate.sets import KnownImage, KnownSet, pixel_digest
 from hat_sr.image.resize import imresize
+from helpers.hub import cached_folder, offline_cache
 from model.tiny import tiny_model
 
 PHOTOS = {"one": photo(36, 48, seed=1), "two": photo(24, 25, seed=2)}

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from browser import chromium, needs_chromium
 from hat_sr.evaluate.benchmark import Score
 from hat_sr.evaluate.compare import Compared
 from hat_sr.evaluate.dataset import Dataset
@@ -11,6 +10,7 @@ from hat_sr.evaluate.page import to_html
 from hat_sr.evaluate.report import Report
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
+from helpers.browser import chromium, needs_chromium
 
 pytestmark = needs_chromium
 

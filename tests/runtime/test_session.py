@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from cli.running import run, write_noise
-from exported import PROVENANCE, with_metadata
 from goldens.formula import image
 from hat_sr.checkpoints.checkpoint import METADATA_KEY, description, read_description
 from hat_sr.errors import ConfigError, InputError, MissingExtraError, WeightsError
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.runtime.session import open_session, session_of
+from helpers.exported import PROVENANCE, with_metadata
 from model.tiny import tiny_model
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from browser import chromium, needs_chromium
 from hat_sr.serve.api import application
 from hat_sr.serve.connections import config_for
 from hat_sr.serve.service import Service
+from helpers.browser import chromium, needs_chromium
 from serve.serving import Held, picture, settings, wait_until
 
 PATIENCE = 120_000

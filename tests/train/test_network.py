@@ -8,7 +8,6 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from checkpoints.fake_hub import cached_folder, offline_cache
 from hat_sr.checkpoints.checkpoint import save_model
 from hat_sr.checkpoints.named import load_model
 from hat_sr.errors import ConfigError, WeightsError
@@ -17,6 +16,7 @@ from hat_sr.model.hat import HAT
 from hat_sr.train.config import NetworkConfig, Recipe
 from hat_sr.train.loop import train
 from hat_sr.train.network import build_network
+from helpers.hub import cached_folder, offline_cache
 from model.tiny import TINY
 from train.small import make_photos, small_recipe
 
