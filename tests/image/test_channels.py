@@ -8,7 +8,7 @@ import OpenImageIO as oiio  # noqa: N813
 import pytest
 
 from hat_sr.errors import ImageError
-from hat_sr.image.decode import opened, read_header
+from hat_sr.image.decode import open_image, read_header
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 
@@ -69,7 +69,7 @@ def assert_read(path: Path, alpha: np.ndarray | None, rgb: np.ndarray = RGB) -> 
     assert pixels.shape[2] == read_header(path).channels == (3 if alpha is None else 4)
     if alpha is not None:
         assert np.array_equal(pixels[..., 3], alpha)
-    with opened(path) as file:
+    with open_image(path) as file:
         assert np.array_equal(np.concatenate([part for _, _, part in file.blocks()]), pixels)
 
 

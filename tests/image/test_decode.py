@@ -10,7 +10,7 @@ import pytest
 
 from hat_sr.errors import ImageError
 from hat_sr.image import reader
-from hat_sr.image.decode import Header, opened, read_header
+from hat_sr.image.decode import Header, open_image, read_header
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image
 
@@ -58,7 +58,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def gathered(path: Path) -> tuple[np.ndarray, int]:
     """The picture put together from its blocks, and how many there were; each pixel is given once."""
     header = read_header(path)
-    with opened(path) as file:
+    with open_image(path) as file:
         blocks = list(file.blocks())
     out = np.zeros((header.height, header.width, blocks[0][2].shape[2]), blocks[0][2].dtype)
     count = np.zeros(out.shape[:2], int)
@@ -138,7 +138,7 @@ def test_a_file_cut_short_is_noticed_by_rows(tmp_path: Path, name: str) -> None:
     write_image(tmp_path / name, Image(noise(300, 70, 3)))
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) * 2 // 3])
-    with pytest.raises(ImageError, match=name.replace(".", r"\.")), opened(tmp_path / name) as file:
+    with pytest.raises(ImageError, match=name.replace(".", r"\.")), open_image(tmp_path / name) as file:
         list(file.blocks())
 
 

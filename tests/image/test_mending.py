@@ -8,7 +8,7 @@ import OpenImageIO as oiio  # noqa: N813
 import pytest
 
 from hat_sr.errors import ImageError
-from hat_sr.image.decode import opened, read_header
+from hat_sr.image.decode import open_image, read_header
 from hat_sr.image.io import read_image
 
 SOS, EOI = b"\xff\xda", b"\xff\xd9"
@@ -40,7 +40,7 @@ def assert_same(path: Path, jpeg: Path) -> None:
     """As a whole, by rows, and by its header."""
     pixels = read_image(jpeg).pixels
     assert np.array_equal(read_image(path).pixels, pixels)
-    with opened(path) as file:
+    with open_image(path) as file:
         assert np.array_equal(np.concatenate([part for _, _, part in file.blocks()]), pixels)
     assert read_header(path) == read_header(jpeg)
 

@@ -7,7 +7,7 @@ import OpenImageIO as oiio  # noqa: N813
 import pytest
 
 from hat_sr.errors import ImageError
-from hat_sr.image.decode import opened
+from hat_sr.image.decode import open_image
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.image.spool import Facts, Spool, copy_pixels
@@ -37,7 +37,7 @@ def test_rows_that_are_not_there(tmp_path: Path) -> None:
 
 def facts_of(tmp_path: Path, pixels: np.ndarray) -> Facts:
     write_image(tmp_path / "a.tif", Image(pixels))
-    with opened(tmp_path / "a.tif") as file:
+    with open_image(tmp_path / "a.tif") as file:
         facts = copy_pixels(file, tmp_path / "raw")
     assert (tmp_path / "raw").read_bytes() == pixels.tobytes()
     return facts
@@ -71,5 +71,5 @@ def test_nan_is_an_error(tmp_path: Path) -> None:
     output = oiio.ImageOutput.create("tiff")
     assert output.open(str(tmp_path / "a.tif"), oiio.ImageSpec(3, 2, 1, oiio.FLOAT))
     assert output.write_image(pixels) and output.close()
-    with pytest.raises(ImageError, match="1 of 6 values are NaN"), opened(tmp_path / "a.tif") as file:
+    with pytest.raises(ImageError, match="1 of 6 values are NaN"), open_image(tmp_path / "a.tif") as file:
         copy_pixels(file, tmp_path / "raw")

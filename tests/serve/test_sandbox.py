@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from hat_sr.errors import ImageError
-from hat_sr.image import mending
+from hat_sr.image import decode
+from hat_sr.image.bounds import edited
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image, Metadata
 from hat_sr.serve import child
@@ -286,10 +287,7 @@ def test_copies_of_a_file_lie_beside_it(tmp_path, monkeypatch):
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-2])  # which has no mark at its end
     monkeypatch.setattr("tempfile.tempdir", None)
     targets = []
-    write = mending.Mending.write
-    monkeypatch.setattr(
-        mending.Mending, "write", lambda self, source, target: targets.append(target) or write(self, source, target)
-    )
+    monkeypatch.setattr(decode, "edited", lambda path, copy, edits: targets.append(copy) or edited(path, copy, edits))
     answer = child._answer("convert", {"source": str(tmp_path / "a.jpg"), "target": str(tmp_path / "b.png")})
     assert answer == {"warnings": ["the mark at its end is missing"]}
     assert [target.parent for target in targets] == [tmp_path]

@@ -5,8 +5,7 @@ import io
 import pytest
 
 from hat_sr.errors import ConfigError
-from hat_sr.serve.kinds import MEDIA_TYPES, kind_of, kind_of_result
-from hat_sr.serve.service import Service
+from hat_sr.serve.service import MEDIA_TYPES, Service, suffix_of_result, suffix_of_upload
 from hat_sr.serve.settings import RefusedError, Settings
 from serve.serving import Held, finished, picture, serving, settings, upload, wait_until
 
@@ -93,7 +92,7 @@ def test_settings_that_cannot_be(tmp_path, change):
 
 @pytest.mark.parametrize("suffix", MEDIA_TYPES)
 def test_kinds_are_told_by_their_beginning(suffix):
-    assert kind_of(picture(suffix)[:12]) == suffix
+    assert suffix_of_upload(picture(suffix)[:12]) == suffix
 
 
 @pytest.mark.parametrize(
@@ -101,12 +100,12 @@ def test_kinds_are_told_by_their_beginning(suffix):
     [(None, ".tif", ".tif"), ("", ".gif", ".png"), ("JPEG", ".png", ".jpg"), (".tiff", ".png", ".tif")],
 )
 def test_the_kind_of_the_result(wanted, source, suffix):
-    assert kind_of_result(wanted, source) == suffix
+    assert suffix_of_result(wanted, source) == suffix
 
 
 def test_a_kind_that_is_not_written():
     with pytest.raises(RefusedError, match="'gif' is not written here"):
-        kind_of_result("gif", ".png")
+        suffix_of_result("gif", ".png")
 
 
 def test_two_networks_of_one_name(tmp_path):

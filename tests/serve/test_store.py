@@ -166,19 +166,6 @@ def test_a_stop_in_order_is_no_attempt(tmp_path):
         store.close()
 
 
-def test_a_database_made_before_attempts_were_counted(tmp_path, store):
-    ready, waiting = add(store), add(store)
-    done(store)
-    store.close()
-    with sqlite3.connect(tmp_path / "jobs.sqlite") as database:
-        database.execute("ALTER TABLE jobs DROP COLUMN attempts")
-    database.close()
-    store = Store(tmp_path)
-    assert store.get(ready.id).state == "done"
-    assert store.claim().id == waiting.id
-    store.close()
-
-
 def damage(path, how):
     if how == "gone":
         path.unlink()

@@ -16,7 +16,8 @@ from typing import BinaryIO, NamedTuple
 
 from hat_sr.files import temporary
 from hat_sr.image import png, tiff
-from hat_sr.image.containers import APP13, JPEG_EXIF, announces_gain_map, kind_of, segments, webp_chunks
+from hat_sr.image.containers import APP13, JPEG_EXIF, announces_gain_map, segments, webp_chunks
+from hat_sr.image.signature import HEAD_BYTES, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +115,8 @@ def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
 
 
 def _excess(file: BinaryIO) -> Iterator[Edit]:
-    of_kind = {"jpeg": _of_jpeg, "png": _of_png, "webp": _of_webp, "tiff": _of_tiff, "exr": _of_exr}
-    find = of_kind.get(kind_of(file.read(12)) or "")
+    of_kind = {"jpeg": _of_jpeg, "png": _of_png, "webp": _of_webp, "tiff": _of_tiff, "openexr": _of_exr}
+    find = of_kind.get(kind_of(file.read(HEAD_BYTES)) or "")
     return iter(()) if find is None else find(file)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hat_sr.errors import InputError
-from hat_sr.image.tiff import opened
+from hat_sr.image.tiff import open_tags
 
 _ACCEPTED = "gray (Y) or R, G, B and perhaps A are accepted"
 _BI_BITFIELDS = (3, 6)  # BI_ALPHABITFIELDS is 6
@@ -58,7 +58,7 @@ def declares_alpha(path: Path, kind: str, *, page: int = 0) -> bool:
                 return bool(file.read(18)[17] & 0x0F)
             if kind != "tiff":
                 return True
-            with opened(path) as tags:
+            with open_tags(path) as tags:
                 return tags.page(page).find(_EXTRA_SAMPLES) is not None
         except (struct.error, IndexError, ValueError):  # cut short, which reading its pixels will tell
             return True

@@ -16,6 +16,7 @@ from hat_sr.files import replacing
 from hat_sr.image import png, tiff
 from hat_sr.image.geotiff import GEO_TAGS
 from hat_sr.image.pixels import Carried
+from hat_sr.image.signature import HEAD_BYTES, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,21 +52,13 @@ class Segment(NamedTuple):
     end: int
 
 
-def kind_of(start: bytes) -> str | None:
-    """The kind of file that begins with these twelve bytes: jpeg, png, webp, tiff, exr or bmp."""
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "webp"
-    kinds = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"II": "tiff", b"MM": "tiff", b"v/": "exr", b"BM": "bmp"}
-    return kinds.get(start[:2])
-
-
 def read_blocks(path: Path) -> Blocks:
     """What a JPEG, PNG, WebP or TIFF file carries in blocks.
 
     Other kinds of file give nothing, and so does a damaged one: reading its pixels will say what is wrong.
     """
     with path.open("rb") as file:
-        kind = kind_of(file.read(12))
+        kind = kind_of(file.read(HEAD_BYTES))
         try:
             if kind == "jpeg":
                 return _read_jpeg(file)
@@ -93,7 +86,7 @@ def write_blocks(path: Path, blocks: Blocks, *, png_icc: bytes | None = None, re
     of file.
     """
     with path.open("rb") as source:
-        kind = kind_of(source.read(12))
+        kind = kind_of(source.read(HEAD_BYTES))
         if kind == "tiff":
             tags = {int(name): (GEO_TAGS[int(name)], data) for name, data in blocks.carried}
             if blocks.xmp is not None:
@@ -116,7 +109,7 @@ def write_blocks(path: Path, blocks: Blocks, *, png_icc: bytes | None = None, re
 def is_whole(path: Path) -> bool:
     """Whether a JPEG, PNG or WebP file, as written here, ends where it should. Other kinds count as whole."""
     with path.open("rb") as file:
-        start = file.read(12)
+        start = file.read(HEAD_BYTES)
         size = file.seek(0, 2)
         file.seek(max(0, size - 12))
         end = file.read()
@@ -136,7 +129,7 @@ def is_lossy(path: Path) -> bool:
     A frame of an animation that begins with an alpha channel (ALPH) has such a picture after it.
     """
     with path.open("rb") as file:
-        start = file.read(12)
+        start = file.read(HEAD_BYTES)
         if start[:4] != b"RIFF":
             return start[:2] == b"\xff\xd8"
         chunks = ((file.read(20)[16:] if kind == b"ANMF" else kind) for kind, _ in webp_chunks(file))

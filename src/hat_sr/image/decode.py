@@ -8,18 +8,18 @@ from pathlib import Path
 
 from hat_sr.errors import ImageError, InputError
 from hat_sr.files import temporary
-from hat_sr.image.bounds import within_bounds, without_gain_map
+from hat_sr.image.bounds import edited, within_bounds, without_gain_map
 from hat_sr.image.mending import examine, is_jpeg
 from hat_sr.image.pixels import Pixels
 from hat_sr.image.reader import Header, ImageFile
 
-__all__ = ["Header", "opened", "read_header", "sampled"]
+__all__ = ["Header", "open_image", "read_header", "sampled"]
 
 logger = logging.getLogger(__name__)
 
 
 def read_header(path: str | os.PathLike[str], *, page: int | None = None) -> Header:
-    """Look at the file's header alone. Raises ImageError as `opened` does, for as much as a header shows."""
+    """Look at the file's header alone. Raises ImageError as `open_image` does, for as much as a header shows."""
     path = Path(path)
     name = _called(path, page)
     with _explained(path, name):
@@ -30,7 +30,7 @@ def read_header(path: str | os.PathLike[str], *, page: int | None = None) -> Hea
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator[ImageFile]:
+def open_image(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator[ImageFile]:
     """The image file, open while the block lasts. Warns of what is left out: a gain map, further pictures.
 
     page: of a TIFF, counted from 0; None is the first, with a warning if there are more.
@@ -58,7 +58,7 @@ def opened(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator
 def sampled(path: str | os.PathLike[str], *, page: int | None = None) -> Iterator[Iterator[Pixels]]:
     """Some bands of rows of a file that is no JPEG, of a small one all, while the block lasts; without warnings.
 
-    page, and errors: as for `opened`.
+    page, and errors: as for `open_image`.
     """
     path = Path(path)
     name = _called(path, page)
@@ -80,10 +80,10 @@ def _mended(path: Path, name: Path, stack: ExitStack) -> Path:
     mending = examine(path)
     for sentence in mending.said:
         logger.warning("%s: %s", name, sentence)
-    if not mending.is_needed:
+    if not mending.edits:
         return path
     copy = stack.enter_context(temporary(".jpg"))
-    mending.write(path, copy)
+    edited(path, copy, mending.edits)
     return copy
 
 

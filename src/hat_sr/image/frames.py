@@ -7,6 +7,9 @@ from typing import BinaryIO
 
 import OpenImageIO as oiio  # noqa: N813
 
+from hat_sr.image import png
+from hat_sr.image.containers import webp_chunks
+
 _STACKS = ("tiff", "openexr", "ico")
 """Kinds whose pictures OpenImageIO counts by their headers alone."""
 _REDUCED, _MASK = 1, 4
@@ -38,8 +41,7 @@ def count_frames(path: Path, kind: str) -> int:
             if kind == "gif":
                 return max(1, sum(1 for _ in _gif_images(file)))
             if kind == "webp":
-                file.seek(12)
-                return max(1, sum(name == b"ANMF" for name, _ in _chunks(file, "<4sI", padded=True)))
+                return max(1, sum(name == b"ANMF" for name, _ in webp_chunks(file)))
             if kind == "png":
                 return _png_frames(file)
         except (struct.error, IndexError):
@@ -49,23 +51,13 @@ def count_frames(path: Path, kind: str) -> int:
 
 def _png_frames(file: BinaryIO) -> int:
     """By the chunk acTL, which stands in front of the pixels."""
-    file.seek(8)
-    for name, _ in _chunks(file, ">I4s", beside=4):
-        if name == b"acTL":
+    for kind, start, _ in png.chunks(file):
+        if kind == "acTL":
+            file.seek(start)
             return max(1, int(struct.unpack(">I", file.read(4))[0]))
-        if name == b"IDAT":
+        if kind == "IDAT":
             break
     return 1
-
-
-def _chunks(file: BinaryIO, form: str, *, padded: bool = False, beside: int = 0) -> Iterator[tuple[bytes, int]]:
-    """Name and length of each chunk, whose payload is passed over; the file stands at its beginning meanwhile."""
-    while len(head := file.read(8)) == 8:
-        first, second = struct.unpack(form, head)
-        name, length = (first, second) if isinstance(first, bytes) else (second, first)
-        start = file.tell()
-        yield name, length
-        file.seek(start + length + (length % 2 if padded else 0) + beside)
 
 
 def _gif_images(file: BinaryIO) -> Iterator[None]:

@@ -17,7 +17,7 @@ import OpenImageIO as oiio  # noqa: N813
 from hat_sr.errors import ImageError, InputError, NoRoomError, OutputError
 from hat_sr.files import replacing
 from hat_sr.image.containers import is_whole
-from hat_sr.image.decode import opened
+from hat_sr.image.decode import open_image
 from hat_sr.image.description import fitted_description, is_note_of_tifffile
 from hat_sr.image.formats import check_name, check_size, fit, format_for
 from hat_sr.image.metadata import add_blocks, describe, for_file
@@ -45,7 +45,7 @@ def read_image(path: str | os.PathLike[str], *, page: int | None = None) -> Imag
     Raises ImageError if there is no such file, or it is empty, cut short, of an unknown kind, too large, or holds NaN
     or infinity.
     """
-    with opened(path, page=page) as file:
+    with open_image(path, page=page) as file:
         return file.picture(file.read())
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hat_sr.errors import InputError
+from hat_sr.image.bounds import Edit
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # where 00 means that the FF is data, and RST0–7 belong
@@ -40,29 +41,11 @@ class _Segment:
 
 @dataclass(kw_only=True)
 class Mending:
-    """A copy of a JPEG file, made of `pieces`, and whether one `is_needed`. `said`: what people should know of it."""
+    """What must be done to a JPEG file. `said`: what people should know of it."""
 
-    pieces: list[slice | bytes] = field(default_factory=list)
-    is_needed: bool = False
+    edits: list[Edit] = field(default_factory=list)
+    """In the order of the file; a file without any needs no copy."""
     said: list[str] = field(default_factory=list)
-
-    def keep(self, start: int, stop: int) -> None:
-        """Put that part of the file into the copy."""
-        last = self.pieces[-1] if self.pieces else None
-        if isinstance(last, slice) and last.stop == start:
-            start = last.start
-            self.pieces.pop()
-        self.pieces.append(slice(start, stop))
-
-    def write(self, source: Path, target: Path) -> None:
-        """Write the copy."""
-        with source.open("rb") as reader, target.open("wb") as writer:
-            for piece in self.pieces:
-                if isinstance(piece, slice):
-                    reader.seek(piece.start)
-                    writer.write(reader.read(piece.stop - piece.start))
-                else:
-                    writer.write(piece)
 
 
 def is_jpeg(path: Path) -> bool:
@@ -78,7 +61,7 @@ def examine(path: Path) -> Mending:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return _Examination().run(_segments(data))
+            return _Examination().run(_segments(data), len(data))
         except IndexError:  # a segment shorter than it must be
             return Mending()
 
@@ -111,16 +94,18 @@ class _Examination:
         self._sent: dict[int, dict[int, int]] = {}
         """For each component the coefficients that scans held, and how many of their last bits are still to come."""
 
-    def run(self, segments: Iterator[_Segment]) -> Mending:
+    def run(self, segments: Iterator[_Segment], size: int) -> Mending:
+        """size: bytes of the file."""
         found, at, has_end, num_stray = self._found, 0, False, 0
         for segment in segments:
-            num_stray, at = num_stray + segment.start - at, segment.stop
+            if segment.start > at:
+                num_stray += segment.start - at
+                found.edits.append(Edit("extraneous bytes", at, segment.start))
+            at = segment.stop
             if segment.marker in (*_FRAMES, _JPEG_LS):
                 self._take_frame(segment)
             if segment.marker == _SOS:
                 self._take_scan(segment)
-            else:
-                found.keep(segment.start, segment.stop)
             has_end = segment.marker == _EOI
         if not self._sent:
             return Mending()
@@ -129,8 +114,8 @@ class _Examination:
             found.said.append(f"{num_stray} extraneous bytes between its parts are passed over")
         if not has_end:
             found.said.append("the mark at its end is missing")
-            found.pieces.append(bytes((0xFF, _EOI)))
-        found.is_needed |= num_stray > 0 or not has_end
+        if found.edits or not has_end:
+            found.edits.append(Edit("what follows", at, size, b"" if has_end else bytes((0xFF, _EOI))))
         return found
 
     def _take_frame(self, segment: _Segment) -> None:
@@ -149,12 +134,7 @@ class _Examination:
             )
         spectrum = segment.body[-3:]
         if self._frame in _SEQUENTIAL and spectrum != _WHOLE_SPECTRUM:
-            self._found.keep(segment.start, segment.data - 3)
-            self._found.pieces.append(_WHOLE_SPECTRUM)
-            self._found.keep(segment.data, segment.stop)
-            self._found.is_needed = True
-        else:
-            self._found.keep(segment.start, segment.stop)
+            self._found.edits.append(Edit("spectrum", segment.data - 3, segment.data, _WHOLE_SPECTRUM))
         first, last, bits = (spectrum[0], spectrum[1], spectrum[2] & 15) if self._frame in _PROGRESSIVE else (0, 63, 0)
         for number in segment.body[1:-3:2]:
             self._sent.get(number, {}).update(dict.fromkeys(range(first, min(last, 63) + 1), bits))

@@ -14,7 +14,6 @@ from hat_sr.image.containers import (
     Blocks,
     bmp_resolution,
     is_lossy,
-    kind_of,
     read_blocks,
     set_bmp_resolution,
     write_blocks,
@@ -22,6 +21,7 @@ from hat_sr.image.containers import (
 from hat_sr.image.formats import Format, format_for
 from hat_sr.image.icc import icc_fits, icc_is_linear
 from hat_sr.image.pixels import Metadata
+from hat_sr.image.signature import HEAD_BYTES, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def read_metadata(spec: oiio.ImageSpec, path: Path, *, channels: int, size: tupl
         icc = None
     block, packet, carried, left = read_blocks(path)
     with path.open("rb") as file:
-        in_blocks = kind_of(file.read(12)) in ("jpeg", "png", "webp")
+        in_blocks = kind_of(file.read(HEAD_BYTES)) in ("jpeg", "png", "webp")
     if packet is not None:
         packet, has_pointers = xmp.without_pointers(xmp.upright(packet))
         left += ("what its XMP points to",) if has_pointers else ()

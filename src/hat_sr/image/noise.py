@@ -40,7 +40,7 @@ _Values = NDArray[np.floating[Any]]
 def noise_in_file(path: str | os.PathLike[str], *, page: int | None = None) -> float:
     """`noise_level` of a fixed sample of the file's pixels (see `ImageFile.sample`).
 
-    page, and errors: as for `hat_sr.image.decode.opened`. The file is no JPEG.
+    page, and errors: as for `hat_sr.image.decode.open_image`. The file is no JPEG.
     """
     with sampled(path, page=page) as bands:
         return noise_level(bands)

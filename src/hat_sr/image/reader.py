@@ -16,9 +16,9 @@ from hat_sr.image.description import promised_pages
 from hat_sr.image.formats import check_name
 from hat_sr.image.frames import count_frames, pictures
 from hat_sr.image.metadata import is_linear, is_stored_with_loss, read_metadata
-from hat_sr.image.missing import lacks_pixels
 from hat_sr.image.pixels import Image, Metadata, Pixels, turned, unassociated, without_padding
 from hat_sr.image.signature import compression, is_unsupported, why_not_opened
+from hat_sr.image.tiff import lacks_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Header:
 
 
 class ImageFile:
-    """The file at `path`, called `name` in messages, at a page of it (see `opened`, which makes this)."""
+    """The file at `path`, called `name` in messages, at a page of it (see `open_image`, which makes this)."""
 
     def __init__(self, path: Path, *, name: Path, page: int | None) -> None:
         check_name(path)

@@ -1,4 +1,4 @@
-"""Why a file cannot be read: what kind of file it is, or which compression it uses."""
+"""Which kind of file it is, by how it begins; why one cannot be read."""
 
 from pathlib import Path
 
@@ -21,6 +21,19 @@ _TIFF_COMPRESSIONS = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
+_READ = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),  # BigTIFF
+    (b"MM\0+", "tiff"),
+    (b"BM", "bmp"),
+    (b"v/1\x01", "openexr"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+)
+"""How files begin that are read; names as in `hat_sr.image.formats`."""
 _BEGINNINGS = (
     (b"%PDF", f"a PDF document: {_CONVERT}"),
     (b"%!PS", f"a PostScript document: {_CONVERT}"),
@@ -57,6 +70,17 @@ _BRANDS = (
 )
 """Of ISO media files (ISO/IEC 14496-12): brands in their first box."""
 _TEXT_BYTES = bytes({*range(0x20, 0x7F), *b"\t\n\r\f", *range(0x80, 0x100)})
+
+
+HEAD_BYTES = 12
+"""How much of a file `kind_of` looks at."""
+
+
+def kind_of(head: bytes) -> str | None:
+    """The kind of file that begins with these bytes: jpeg, png, webp, tiff, openexr, bmp or gif; else None."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    return next((kind for beginning, kind in _READ if head.startswith(beginning)), None)
 
 
 def why_not_opened(path: Path, reason: str) -> str:

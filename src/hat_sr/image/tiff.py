@@ -19,6 +19,11 @@ BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, DOUBLE, LONG8 = 1, 2, 3, 4, 5, 7,
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {SHORT: "H", LONG: "I", RATIONAL: "II", DOUBLE: "d", LONG8: "Q"}
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+_COMPRESSION, _PHOTOMETRIC = 259, 262
+_PLACES_AND_SIZES = ((273, 279), (324, 325))
+"""Tags that say where strips, or tiles, lie, and of how many bytes they are."""
+_OLD_JPEG, _JPEG, _YCBCR = 6, 7, 6
+_END_OF_JPEG = b"\xff\xd9"
 
 
 class Entry(NamedTuple):
@@ -177,7 +182,7 @@ class Tags:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Tags]:
+def open_tags(path: Path) -> Iterator[Tags]:
     """The directories of a TIFF file. Raises ValueError if it is none."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
         yield Tags(buffer)
@@ -188,7 +193,7 @@ def read_tags(path: Path, wanted: Mapping[int, int]) -> dict[int, bytes]:
 
     Raises ValueError if it is no TIFF file.
     """
-    with opened(path) as tags:
+    with open_tags(path) as tags:
         return {
             entry.tag: swapped(tags.data(entry), entry.kind, tags.order)
             for entry in tags.first().entries
@@ -198,7 +203,7 @@ def read_tags(path: Path, wanted: Mapping[int, int]) -> dict[int, bytes]:
 
 def add_tags(path: Path, new: Mapping[int, tuple[int, bytes]]) -> None:
     """Add tags to the file's first page: type and little-endian values, by tag. Raises ValueError for another file."""
-    with opened(path) as tags:
+    with open_tags(path) as tags:
         ordered = {tag: (kind, swapped(data, kind, tags.order)) for tag, (kind, data) in new.items()}
         tail, pointer = tags.extended(tags.pointer_at, ordered)
     with path.open("r+b") as file:
@@ -214,3 +219,34 @@ def swapped(data: bytes, kind: int, order: str) -> bytes:
     if order == "<" or size == 1:
         return data
     return b"".join(data[at : at + size][::-1] for at in range(0, len(data), size))
+
+
+def lacks_pixels(path: Path, page: int) -> bool:
+    """Whether pixels of the page lie beyond the end of the file, or JPEG data of it has no end.
+
+    Looks at JPEG and YCbCr alone; reading reports it for others, and for files whose tags make no sense: False.
+    """
+    try:
+        with open_tags(path) as tags:
+            return not all(_whole(tags, tags.page(page)))
+    except ValueError:
+        return False
+
+
+def _whole(tags: Tags, page: Directory) -> Iterator[bool]:
+    compression = tags.number(page.find(_COMPRESSION))
+    if compression not in (_OLD_JPEG, _JPEG) and tags.number(page.find(_PHOTOMETRIC)) != _YCBCR:
+        return
+    for places, sizes in _PLACES_AND_SIZES:
+        for start, size in zip(_numbers(tags, page, places), _numbers(tags, page, sizes), strict=False):
+            stop = start + size
+            yield stop <= len(tags.buffer)
+            if compression == _JPEG and size > 2:  # a byte may follow, so that the next begins at an even place
+                yield _END_OF_JPEG in bytes(tags.buffer[stop - 3 : stop])
+
+
+def _numbers(tags: Tags, page: Directory, tag: int) -> list[int]:
+    entry = page.find(tag)
+    if entry is None or entry.kind not in (SHORT, LONG, LONG8):
+        return []
+    return [int(value) for value in tags.values(entry)]

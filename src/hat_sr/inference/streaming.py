@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hat_sr import __version__
 from hat_sr.errors import ImageError, InputError, OutputError
-from hat_sr.image.decode import Header, opened, read_header
+from hat_sr.image.decode import Header, open_image, read_header
 from hat_sr.image.io import check_output, write_rows
 from hat_sr.image.spool import Facts, Spool, copy_pixels
 from hat_sr.inference.device import PRECISION_NAMES, find_dtype
@@ -114,7 +114,7 @@ class _Job:
             above = torch.from_numpy(np.load(self._above(num_finished)))
             if begun.precision != PRECISION_NAMES[self.upscaler.dtype]:
                 self.upscaler.compute_in(find_dtype(begun.precision, self.upscaler.device))
-        with opened(self.source) as file:
+        with open_image(self.source) as file:
             like = file.picture(np.zeros((1, 1, facts.channels), facts.dtype))
 
         def report(number: int, num_done: int) -> None:
@@ -177,7 +177,7 @@ class _Job:
             f"{self.source}: too large for the memory there is: strip by strip, in {plan}, "
             f"with up to {_size(needed)} of disk beside {self.output}"
         )
-        with opened(self.source) as file, _told_of_full_disk(self.journal.folder, needed, self.output):
+        with open_image(self.source) as file, _told_of_full_disk(self.journal.folder, needed, self.output):
             facts = copy_pixels(file, self.journal.folder / _SOURCE)
         if _identity(self.source, self.upscaler) != identity:
             raise ImageError(f"{self.source}: it was changed while it was read: start again")

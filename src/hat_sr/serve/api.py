@@ -1,16 +1,17 @@
 """The HTTP API, and the page's files. Every error is `{"error": sentence}` with its status, and holds no path."""
 
 import asyncio
+import importlib.resources
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
@@ -22,15 +23,21 @@ from hat_sr.inference.sizing import scaled_size
 from hat_sr.serve.answers import SHOWN_NAME, SHOWN_NAMES, answer_errors
 from hat_sr.serve.form import DESCRIPTION, Form, Uploads
 from hat_sr.serve.guard import Guard
-from hat_sr.serve.kinds import MEDIA_TYPES
-from hat_sr.serve.page import add_page, get, root_of
-from hat_sr.serve.service import Service
+from hat_sr.serve.service import MEDIA_TYPES, Service
 from hat_sr.serve.settings import RefusedError
 from hat_sr.serve.store import Job, State
 
 _SECONDS_BETWEEN_LOOKS = 0.03
 _SECONDS_BETWEEN_EVENTS = 0.3
 _LONGEST_WARNINGS = 4000
+_PAGE = (
+    ("", "page.html", "text/html"),
+    ("page.css", "page.css", "text/css"),
+    ("page.js", "page.js", "text/javascript"),
+)
+"""The page's paths below /ui, its files and their kinds."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Error(BaseModel):
@@ -83,7 +90,7 @@ def application(service: Service) -> ASGIApp:
     _add_networks(v1, service)
     app.include_router(v1)
     _add_status(app, service)
-    add_page(app, page=service.settings.page)
+    _add_page(app, page=service.settings.page)
     return Guard(app, settings=service.settings, metrics=service.metrics)
 
 
@@ -94,6 +101,21 @@ def _refuse_query(request: Request) -> None:
         raise RefusedError(
             422, f"{names}: addresses below /v1 take no parameters; the fields of a form go into its body"
         )
+
+
+def _get(router: APIRouter | FastAPI, path: str, **options: Any) -> Callable[[Function], Function]:
+    """Have GET and HEAD answered by the function that this decorates."""
+
+    def add(function: Function) -> Function:
+        router.head(path, **{**options, "include_in_schema": False})(function)
+        return router.get(path, **options)(function)
+
+    return add
+
+
+def _root(request: Request) -> str:
+    """The path under which a proxy shows all this."""
+    return str(request.scope.get("root_path", ""))
 
 
 def _add_pictures(v1: APIRouter, service: Service, uploads: Uploads) -> None:
@@ -134,10 +156,10 @@ def _add_jobs(v1: APIRouter, service: Service, uploads: Uploads) -> None:
         job = await uploads.take(request)
         if await request.is_disconnected():  # then nobody knows its id
             await run_sync(service.store.cancel, job.id)
-        response.headers["Location"] = f"{root_of(request)}/v1/jobs/{job.id}"
+        response.headers["Location"] = f"{_root(request)}/v1/jobs/{job.id}"
         return await run_sync(_view, service, job)
 
-    @get(v1, "/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
+    @_get(v1, "/jobs/{identity}", summary="How far a job is", response_model=JobView, responses=missing)
     def show(identity: str) -> JobView:
         return _view(service, service.job(identity))
 
@@ -154,17 +176,17 @@ def _add_jobs(v1: APIRouter, service: Service, uploads: Uploads) -> None:
 
     made: dict[str, Any] = {"response_class": FileResponse, "responses": _errors(404, 409, 410)}
 
-    @get(v1, "/jobs/{identity}/result", summary="The picture that a job made", **made)
+    @_get(v1, "/jobs/{identity}/result", summary="The picture that a job made", **made)
     def result(identity: str) -> FileResponse:
         return _file(service, service.job(identity))
 
-    @get(v1, "/jobs/{identity}/before", summary="The picture that came, in a format that browsers show", **made)
+    @_get(v1, "/jobs/{identity}/before", summary="The picture that came, in a format that browsers show", **made)
     async def before(identity: str) -> FileResponse:
-        return FileResponse(await uploads.opened(partial(service.before, identity)))
+        return FileResponse(await uploads.in_thread(partial(service.before, identity)))
 
-    @get(v1, "/jobs/{identity}/after", summary="The picture that was made, in a format that browsers show", **made)
+    @_get(v1, "/jobs/{identity}/after", summary="The picture that was made, in a format that browsers show", **made)
     async def after(identity: str) -> FileResponse:
-        return FileResponse(await uploads.opened(partial(service.after, identity)))
+        return FileResponse(await uploads.in_thread(partial(service.after, identity)))
 
     @v1.delete(
         "/jobs/{identity}",
@@ -177,7 +199,7 @@ def _add_jobs(v1: APIRouter, service: Service, uploads: Uploads) -> None:
 
 
 def _add_networks(v1: APIRouter, service: Service) -> None:
-    @get(v1, "/models", summary="The networks on offer", response_model=list[Network])
+    @_get(v1, "/models", summary="The networks on offer", response_model=list[Network])
     def models() -> list[Network]:
         networks = service.networks
         return [
@@ -189,18 +211,41 @@ def _add_networks(v1: APIRouter, service: Service) -> None:
 def _add_status(app: FastAPI, service: Service) -> None:
     plain: dict[str, Any] = {"response_class": PlainTextResponse}
 
-    @get(app, "/healthz", summary="Whether the process answers", **plain)
+    @_get(app, "/healthz", summary="Whether the process answers", **plain)
     async def healthy() -> str:
         return "ok\n"
 
-    @get(app, "/readyz", summary="Whether pictures are worked on", **plain)
+    @_get(app, "/readyz", summary="Whether pictures are worked on", **plain)
     async def ready() -> PlainTextResponse:
         alive = service.worker.is_alive()
         return PlainTextResponse("ok\n" if alive else "the worker has ended\n", 200 if alive else 503)
 
-    @get(app, "/metrics", summary="Counters, for Prometheus", **plain)
+    @_get(app, "/metrics", summary="Counters, for Prometheus", **plain)
     def metrics() -> PlainTextResponse:
         return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _add_page(app: FastAPI, *, page: bool) -> None:
+    """The page's files, none of which is named by a request; without a page, its address leads to the description."""
+
+    @_get(app, "/", include_in_schema=False)
+    def home(request: Request) -> RedirectResponse:
+        return RedirectResponse(_root(request) + ("/ui/" if page else "/docs"))
+
+    _get(app, "/favicon.ico", include_in_schema=False)(_page_file("icon.svg", "image/svg+xml"))
+    if page:
+        _get(app, "/ui", include_in_schema=False)(home)
+        for path, name, kind in _PAGE:
+            _get(app, f"/ui/{path}", include_in_schema=False)(_page_file(name, kind))
+
+
+def _page_file(name: str, media_type: str) -> Callable[[], Awaitable[Response]]:
+    content = importlib.resources.files("hat_sr.serve").joinpath(name).read_bytes()
+
+    async def file() -> Response:
+        return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache"})
+
+    return file
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

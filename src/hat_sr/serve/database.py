@@ -7,30 +7,27 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 _NAME = "jobs.sqlite"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL DEFAULT 'queued',
-    direct INTEGER NOT NULL,
-    model TEXT NOT NULL,
-    scale REAL NOT NULL,
-    height INTEGER NOT NULL,
-    width INTEGER NOT NULL,
-    source_suffix TEXT NOT NULL,
-    suffix TEXT NOT NULL,
-    quality INTEGER,
-    created REAL NOT NULL,
-    started REAL,
-    finished REAL,
-    status INTEGER,
-    error TEXT,
-    warnings TEXT NOT NULL DEFAULT '',
-    attempts INTEGER NOT NULL DEFAULT 0
-)
-"""
-_OLDEST = {"number", "id", "state", "direct", "model", "scale", "height", "width", "source_suffix", "suffix", "quality"}
-"""Columns that every version has had, by which a database is known as ours."""
+_COLUMNS = {
+    "number": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "id": "TEXT NOT NULL UNIQUE",
+    "state": "TEXT NOT NULL DEFAULT 'queued'",
+    "direct": "INTEGER NOT NULL",
+    "model": "TEXT NOT NULL",
+    "scale": "REAL NOT NULL",
+    "height": "INTEGER NOT NULL",
+    "width": "INTEGER NOT NULL",
+    "source_suffix": "TEXT NOT NULL",
+    "suffix": "TEXT NOT NULL",
+    "quality": "INTEGER",
+    "created": "REAL NOT NULL",
+    "started": "REAL",
+    "finished": "REAL",
+    "status": "INTEGER",
+    "error": "TEXT",
+    "warnings": "TEXT NOT NULL DEFAULT ''",
+    "attempts": "INTEGER NOT NULL DEFAULT 0",
+}
+_SCHEMA = f"CREATE TABLE IF NOT EXISTS jobs ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})"
 
 
 def open_database(folder: Path) -> sqlite3.Connection:
@@ -45,8 +42,6 @@ def open_database(folder: Path) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=FULL")  # committed is on the disk, even if the machine goes
     database.execute(_SCHEMA)
-    if "attempts" not in _columns(database):  # made by version 0.1
-        database.execute("ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0")
     return database
 
 
@@ -63,7 +58,8 @@ def _is_whole(path: Path) -> bool:
     database = _connected(path)
     try:
         damage = database.execute("PRAGMA quick_check").fetchone()[0]
-        return damage == "ok" and _columns(database) >= _OLDEST
+        found = {row["name"] for row in database.execute("PRAGMA table_info(jobs)")}
+        return damage == "ok" and found >= _COLUMNS.keys()
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # no room, no right: nothing is wrong with the file
             raise
@@ -86,7 +82,3 @@ def _put_aside(folder: Path) -> None:
     for path in found:
         path.rename(aside / path.name)
     logger.warning("%s: the queue's database is damaged or missing: what was there is kept in %s", folder, aside)
-
-
-def _columns(database: sqlite3.Connection) -> set[str]:
-    return {row["name"] for row in database.execute("PRAGMA table_info(jobs)")}

@@ -44,7 +44,7 @@ def take_picture(folder: Path, *, size: tuple[int, int] | None = None) -> Image:
     size: (height, width) that it must have; not more than that is read, whoever wrote it. None takes any.
     """
     try:
-        with _opened(folder / _REST) as file:
+        with _open(folder / _REST) as file:
             text = file.read(_LARGEST_REST + 1)
         if len(text) > _LARGEST_REST:
             raise ImageError(f"the file holds more than {_LARGEST_REST >> 20} MB beside pixels: save it without that")
@@ -52,7 +52,7 @@ def take_picture(folder: Path, *, size: tuple[int, int] | None = None) -> Image:
         height, width, channels = map(int, rest["shape"])
         if rest["dtype"] not in DTYPES or not 1 <= channels <= 4 or size not in (None, (height, width)):
             raise ValueError
-        with _opened(folder / _PIXELS) as file:
+        with _open(folder / _PIXELS) as file:
             pixels = np.fromfile(file, rest["dtype"], count=math.prod((height, width, channels)))
         metadata = Metadata(
             frame=None if rest["frame"] is None else _four(*map(float, rest["frame"])),
@@ -75,7 +75,7 @@ def take_picture(folder: Path, *, size: tuple[int, int] | None = None) -> Image:
         raise ImageError("what was read of the picture is damaged: send it again") from error
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     """The file to read; neither another one, to which it leads, nor a pipe, which would be waited for."""
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
 

@@ -96,12 +96,12 @@ class Uploads:
             form = await read_form(request)
             options = form.model_dump(exclude={"file"})
             try:
-                return await self.opened(partial(self._service.submit, form.file.file, **options, direct=direct))
+                return await self.in_thread(partial(self._service.submit, form.file.file, **options, direct=direct))
             finally:
                 await form.file.close()
         finally:
             self._num_uploads -= 1
 
-    async def opened(self, task: Callable[[], T]) -> T:
+    async def in_thread(self, task: Callable[[], T]) -> T:
         """What a task returns that opens image files."""
         return await run_sync(task, limiter=self._limiter)

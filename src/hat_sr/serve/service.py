@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from hat_sr.errors import ImageError
-from hat_sr.image.formats import check_size
+from hat_sr.image.formats import FORMATS, check_size
 from hat_sr.image.noise import NOISY
+from hat_sr.image.signature import HEAD_BYTES, kind_of
 from hat_sr.inference.sizing import scaled_size
-from hat_sr.serve.kinds import HEAD_BYTES, kind_of, kind_of_result
 from hat_sr.serve.metrics import Metrics
 from hat_sr.serve.networks import Networks
 from hat_sr.serve.sandbox import BadFileError, Sandbox
@@ -20,6 +20,46 @@ from hat_sr.serve.worker import Worker
 
 _SHOWN = (".jpg", ".png", ".webp")
 """Kinds that browsers show."""
+
+MEDIA_TYPES = {
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+    ".exr": "image/x-exr",
+}
+"""Of the kinds that are written, by the suffix that results have here."""
+
+_SUFFIXES = {kind.name: kind.suffixes[0] for kind in FORMATS} | {"gif": ".gif"}
+"""Of the kinds that are taken."""
+
+
+def suffix_of_upload(head: bytes) -> str:
+    """The suffix of files that begin with these bytes; the name that a client gives says nothing.
+
+    Raises RefusedError (415) if it is no kind that is taken.
+    """
+    kind = kind_of(head)
+    if kind is None:
+        what = "the file is no image of a kind that is taken here" if head else "the file is empty"
+        raise RefusedError(415, f"{what}: JPEG, PNG, TIFF, WebP, BMP, EXR and GIF are accepted")
+    return _SUFFIXES[kind]
+
+
+def suffix_of_result(wanted: str | None, source: str) -> str:
+    """The suffix of a result: of the format `wanted`, or of the `source`'s, .png where such files are not written.
+
+    Raises RefusedError (415) for a format that is not written.
+    """
+    if not wanted:
+        return source if source in MEDIA_TYPES else ".png"
+    suffix = "." + wanted.lower().removeprefix(".")
+    suffix = next((kind.suffixes[0] for kind in FORMATS if suffix in kind.suffixes), suffix)
+    if suffix not in MEDIA_TYPES:
+        known = ", ".join(name.removeprefix(".") for name in MEDIA_TYPES)
+        raise RefusedError(415, f"format {wanted!r} is not written here: {known} are accepted")
+    return suffix
 
 
 class Service:
@@ -71,7 +111,7 @@ class Service:
             raise self._full()
         identity, folder = self.store.new_folder()
         try:
-            source_suffix = kind_of(head := file.read(HEAD_BYTES))
+            source_suffix = suffix_of_upload(head := file.read(HEAD_BYTES))
             source = folder / f"source{source_suffix}"
             with source.open("wb") as target:
                 target.write(head)
@@ -139,7 +179,7 @@ class Service:
         direct: bool,
     ) -> Job:
         """The job, if all that can be said before decoding speaks for it."""
-        suffix = kind_of_result(wanted_format, source.suffix)
+        suffix = suffix_of_result(wanted_format, source.suffix)
         if quality is not None and not 1 <= quality <= 100:
             raise RefusedError(422, f"quality {quality}: 1 to 100 is accepted")
         try:
