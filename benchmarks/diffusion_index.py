@@ -29,7 +29,7 @@ from hat_sr.evaluate.explain import Scene, as_dict, explain, settings
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
-from hat_sr.inference.named import load_upscales
+from hat_sr.inference.baselines import load_upscales
 from hat_sr.inference.network import Network
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window, detect_edges
 

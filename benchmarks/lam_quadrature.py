@@ -16,7 +16,7 @@ import torch
 from diffusion_index import MARGIN, find_originals, read_places, scene_at
 
 from hat_sr.evaluate.report import markdown_table
-from hat_sr.inference.named import load_upscales
+from hat_sr.inference.baselines import load_upscales
 from hat_sr.inference.network import Network
 from hat_sr.lam.attribution import SIGMA, Window, blurred, detect_edges
 from hat_sr.lam.measures import diffusion_index

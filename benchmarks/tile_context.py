@@ -19,9 +19,8 @@ from torch import Tensor
 from hat_sr.checkpoints.named import load_model
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
-from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import plan_tiles, smallest_tile_size, tiled
-from hat_sr.inference.upscale import Upscale
+from hat_sr.inference.upscale import Upscale, padded
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -24,7 +24,6 @@ RANKS = {
     "export": 3,
     "degradation": 3,
     "batch": 4,
-    "video": 4,
     "evaluate": 4,
     "cluster": 4,
     "train": 5,

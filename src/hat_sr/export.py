@@ -1,7 +1,7 @@
 """Networks for other runtimes: written as ONNX or OpenVINO files, and compared with torch before they are kept.
 
 The graph takes batches of any size, of images whose sides are any multiples of window_size; padding and cropping stay
-outside (`hat_sr.inference.pad.padded`), tiles too.
+outside (`hat_sr.inference.upscale.padded`), tiles too.
 """
 
 import copy

@@ -110,12 +110,12 @@ def test_a_file_that_ends_its_worker_fails_alone(folder, tmp_path):
     """Its worker is killed whenever it begins with that file, as it would be if memory ran out."""
     program = """
 import os, signal, sys
-from hat_sr.cluster.batch import Task, Worker
+from hat_sr.cluster.batch import Task, BatchWorker
 from hat_sr.cluster.ray import RayWorker, run_on_ray
 from hat_sr.inference.enlarge import Settings
 from hat_sr.inference.manifest import Planned
 
-run = Worker.run
+run = BatchWorker.run
 def fatal(worker, planned, **options):
     if planned.input == "1/4.png":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -123,7 +123,7 @@ def fatal(worker, planned, **options):
 
 class Patched(RayWorker):
     def __call__(self, row):
-        Worker.run = fatal
+        BatchWorker.run = fatal
         return super().__call__(row)
 
 import hat_sr.cluster.ray

@@ -8,9 +8,8 @@ from evaluate.pictures import SCALE, as_tensor, nearest, photo, save
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import Score, benchmark, bicubic
 from hat_sr.evaluate.cache import Cache, Entry, code_digest, key_of
-from hat_sr.evaluate.compare import BICUBIC, ORIGINAL, Entrant, compare
+from hat_sr.evaluate.compare import BICUBIC, ORIGINAL, SIDE, Entrant, compare, cut_detail, place_detail
 from hat_sr.evaluate.dataset import Degraded, find_dataset
-from hat_sr.evaluate.detail import SIDE, cut_detail, place_detail
 from hat_sr.image.io import read_image
 from hat_sr.image.resize import imresize
 

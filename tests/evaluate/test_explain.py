@@ -9,7 +9,7 @@ from hat_sr.evaluate.explain import Scene, explain, to_json
 from hat_sr.evaluate.metrics import psnr
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.image.resize import imresize
-from hat_sr.inference.named import load_upscales
+from hat_sr.inference.baselines import load_upscales
 from hat_sr.inference.network import Network
 from hat_sr.lam.attribution import Window
 from inference.doubles import nearest, random_image

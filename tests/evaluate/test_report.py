@@ -6,8 +6,7 @@ import pytest
 from hat_sr.evaluate.benchmark import Score
 from hat_sr.evaluate.compare import Compared
 from hat_sr.evaluate.dataset import Dataset
-from hat_sr.evaluate.published import published_figures
-from hat_sr.evaluate.report import Report, notes, summaries, to_json, to_markdown
+from hat_sr.evaluate.report import Report, notes, published_figures, summaries, to_json, to_markdown
 
 METRIC_NOTE = "PSNR (dB) and SSIM on Y of BT.601 from 8-bit RGB, gray scored as RGB, borders of one scale cropped."
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hat_sr.inference import cgroups, memory
-from hat_sr.inference.cgroups import free_memory, limited_memory
+from hat_sr.inference import memory
+from hat_sr.inference.memory import free_memory, limited_memory
 from hat_sr.inference.upscaler import Upscaler
 from inference.doubles import tiny_hat
 
@@ -15,8 +15,8 @@ UNLIMITED_V1 = 9223372036854771712
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Writes what `/proc/self/cgroup` says, and files by their path below `/sys/fs/cgroup`."""
-    monkeypatch.setattr(cgroups, "_OWN", tmp_path / "own")
-    monkeypatch.setattr(cgroups, "_ROOT", tmp_path / "root")
+    monkeypatch.setattr(memory, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(memory, "_ROOT", tmp_path / "root")
     monkeypatch.setattr(memory, "_meminfo", lambda: {"MemTotal": 8000 * MIB, "MemAvailable": 6000 * MIB})
 
     def write(own, files):
@@ -82,6 +82,6 @@ def test_a_picture_is_planned_within_the_container(groups):
 
 
 def test_without_linux_there_are_no_limits(monkeypatch, tmp_path):
-    monkeypatch.setattr(cgroups, "_OWN", tmp_path / "missing")
+    monkeypatch.setattr(memory, "_OWN", tmp_path / "missing")
     assert limited_memory() is None
     assert free_memory() is None

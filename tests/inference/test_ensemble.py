@@ -1,6 +1,6 @@
 import torch
 
-from hat_sr.inference.ensemble import self_ensemble
+from hat_sr.inference.upscale import self_ensemble
 from inference.doubles import blurred, nearest, random_image
 
 

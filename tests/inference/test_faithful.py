@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hat_sr.inference.faithful import faithful
 from hat_sr.inference.tiling import tiled
+from hat_sr.inference.upscale import faithful
 from inference.doubles import nearest, random_image
 
 

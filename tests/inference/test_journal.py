@@ -5,7 +5,7 @@ import pytest
 from hat_sr.errors import ImageError
 from hat_sr.image.spool import Facts
 from hat_sr.inference.journal import Begun, Journal, discard, read_begun, read_journal, unfinished_folder
-from hat_sr.inference.upscaler import Plan
+from hat_sr.inference.upscaler import ImagePlan
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ FACTS = Facts(channels=3, dtype="uint8", num_visible=4, num_hidden=0, peak=1.0, 
 BEGUN = Begun(
     job={"input": "a.png"},
     facts=FACTS,
-    plan=Plan(tile_size=24, num_rows=4, num_columns=2, num_views=1, band_rows=8),
+    plan=ImagePlan(tile_size=24, num_rows=4, num_columns=2, num_views=1, band_rows=8),
 )
 
 

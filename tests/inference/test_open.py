@@ -4,7 +4,7 @@ import torch
 from hat_sr import save_model
 from hat_sr.errors import ConfigError, WeightsError
 from hat_sr.image.resize import resize
-from hat_sr.inference.named import load_upscales
+from hat_sr.inference.baselines import load_upscales
 from hat_sr.inference.upscaler import Upscaler
 from inference.doubles import random_image
 from model.tiny import tiny_model

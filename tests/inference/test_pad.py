@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hat_sr.inference.pad import padded
+from hat_sr.inference.upscale import padded
 from inference.doubles import blurred, nearest, random_image
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hat_sr.errors import ConfigError
-from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import blend_weights, plan_axis, plan_tiles, smallest_tile_size, tiled
+from hat_sr.inference.upscale import padded
 from inference.doubles import blurred, nearest, pooled, random_image, tiny_hat
 
 

@@ -7,11 +7,9 @@ from torch import nn
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.inference import engine as module
 from hat_sr.inference.device import PRECISION_NAMES, find_device, find_dtype
-from hat_sr.inference.ensemble import self_ensemble
-from hat_sr.inference.faithful import faithful
 from hat_sr.inference.memory import forward_bytes
-from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import tiled
+from hat_sr.inference.upscale import faithful, padded, self_ensemble
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.banded import forward_in_bands
 from hat_sr.model.config import HATConfig

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from hat_sr.errors import InputError
-from hat_sr.inference.pad import padded
+from hat_sr.inference.upscale import padded
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.lam.attribution import (
     EPSILON,

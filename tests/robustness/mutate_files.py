@@ -30,8 +30,7 @@ from hat_sr.image.pixels import Image
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.serve.exchange import take_picture
 from hat_sr.serve.sandbox import BadFileError, Sandbox
-from hat_sr.serve.settings import RefusedError
-from hat_sr.serve.settings import Settings as ServerSettings
+from hat_sr.serve.settings import RefusedError, ServerSettings
 
 EACH = 5
 """One file of so many goes through the server's child processes, too."""

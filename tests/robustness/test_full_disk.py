@@ -137,7 +137,7 @@ def test_a_job_whose_end_cannot_be_written_down_is_done_later(queue, tmp_path, m
                 full.set()
 
         with monkeypatch.context() as patched:
-            patched.setattr("hat_sr.serve.worker.upscale_image", lambda *_, **__: 1 / 0)
+            patched.setattr("hat_sr.serve.worker.enlarge_image", lambda *_, **__: 1 / 0)
             patched.setattr(service.store, "clear_work", clear_and_fill)
             identity = client.post("/v1/jobs", files=upload(SOURCE)).json()["id"]
             assert full.wait(60)

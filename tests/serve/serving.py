@@ -17,7 +17,7 @@ from hat_sr.inference.upscaler import Upscaler
 from hat_sr.serve.api import application
 from hat_sr.serve.sandbox import Sandbox
 from hat_sr.serve.service import Service
-from hat_sr.serve.settings import Settings
+from hat_sr.serve.settings import ServerSettings
 from model.tiny import tiny_model
 
 
@@ -40,7 +40,7 @@ def save_tiny(folder):
 
 
 def settings(folder, **changes):
-    return Settings(
+    return ServerSettings(
         **{
             "folder": folder / "queue",
             "models": (save_tiny(folder),),

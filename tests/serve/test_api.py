@@ -352,7 +352,7 @@ def test_an_error_of_ours_tells_nothing(tmp_path, monkeypatch):
         raise ZeroDivisionError(str(tmp_path))
 
     with serving(tmp_path) as (service, client):
-        monkeypatch.setattr("hat_sr.serve.worker.upscale_image", fails)
+        monkeypatch.setattr("hat_sr.serve.worker.enlarge_image", fails)
         answer = client.post("/v1/upscale", files=upload(picture()))
         assert (answer.status_code, answer.json()) == (
             500,

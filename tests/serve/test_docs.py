@@ -46,8 +46,8 @@ def test_the_client_in_python(tmp_path, server):
 
 
 def test_the_table_of_limits_names_the_defaults():
-    from hat_sr.serve.settings import Settings
+    from hat_sr.serve.settings import ServerSettings
 
     for option, value in re.findall(r"`--([a-z-]+)` (\d+)[ |]", PAGE):
-        known = getattr(Settings, option.replace("-", "_"))
+        known = getattr(ServerSettings, option.replace("-", "_"))
         assert known == int(value) * (10**6 if known >= 10**6 else 1)

@@ -6,7 +6,7 @@ import pytest
 
 from hat_sr.errors import ConfigError
 from hat_sr.serve.service import MEDIA_TYPES, Service, suffix_of_result, suffix_of_upload
-from hat_sr.serve.settings import RefusedError, Settings
+from hat_sr.serve.settings import RefusedError, ServerSettings
 from serve.serving import Held, finished, picture, serving, settings, upload, wait_until
 
 pytestmark = pytest.mark.usefixtures("shared")
@@ -87,7 +87,7 @@ def test_what_browsers_do_not_show_is_shown_as_png(tmp_path):
 )
 def test_settings_that_cannot_be(tmp_path, change):
     with pytest.raises(ConfigError):
-        Settings(folder=tmp_path, **change)
+        ServerSettings(folder=tmp_path, **change)
 
 
 @pytest.mark.parametrize("suffix", MEDIA_TYPES)

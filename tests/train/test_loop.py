@@ -16,11 +16,11 @@ from hat_sr.evaluate.benchmark import Score, benchmark, mean_score
 from hat_sr.evaluate.dataset import find_datasets
 from hat_sr.files import PART_PREFIX
 from hat_sr.image.io import read_image
-from hat_sr.inference.pad import padded
+from hat_sr.inference.upscale import padded
 from hat_sr.model.hat import HAT
 from hat_sr.train import loop
 from hat_sr.train.loop import train, train_step
-from hat_sr.train.loss import frequency_loss, pixel_loss
+from hat_sr.train.objective import frequency_loss, pixel_loss
 from hat_sr.train.recipe import load_recipe
 from train.small import make_photos, photo, save_png, small_recipe
 from train.test_state import assert_same_state, random_batch, start

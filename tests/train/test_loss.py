@@ -5,7 +5,7 @@ import torch
 
 from hat_sr.errors import ConfigError
 from hat_sr.train.config import OptimConfig
-from hat_sr.train.loss import frequency_loss, pixel_loss
+from hat_sr.train.objective import frequency_loss, pixel_loss
 
 HR = torch.rand(2, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

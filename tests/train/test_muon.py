@@ -5,8 +5,7 @@ from hat_sr.errors import ConfigError
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.train.config import OptimConfig
-from hat_sr.train.muon import STEP_RMS, Muon, is_of_the_body, orthogonal
-from hat_sr.train.optim import make_optimizer
+from hat_sr.train.optim import STEP_RMS, Muon, is_of_the_body, make_optimizer, orthogonal
 
 TINY = HATConfig(upscale=2, embed_dim=12, depths=(2,), num_heads=(2,), window_size=4, squeeze_factor=4, num_feat=8)
 

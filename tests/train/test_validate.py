@@ -6,7 +6,7 @@ import torch
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import benchmark, mean_score
 from hat_sr.evaluate.dataset import Degraded, find_datasets
-from hat_sr.inference.pad import padded
+from hat_sr.inference.upscale import padded
 from hat_sr.train.config import LogConfig
 from hat_sr.train.validate import validate
 from model.tiny import tiny_model

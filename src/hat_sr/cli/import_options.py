@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 
 from hat_sr.train.import_options import ImportedOptions, check_free, write_recipe
 from hat_sr.train.import_options import import_options as read_options
-from hat_sr.train.option_file import listed
+from hat_sr.train.option_file import listed_notes
 
 
 def import_options(
@@ -38,7 +38,7 @@ def import_options(
         sys.stdout.write(imported.text)
     else:
         print(f"{option_file}: {imported.num_carried} settings carried over, {len(imported.notes)} named:")
-        print("\n".join(listed(imported.notes)))
+        print("\n".join(listed_notes(imported.notes)))
     if imported.commands:
         mark = "# " if output is None else ""
         print(f"{mark}What the file asks for, as commands:")
@@ -61,7 +61,7 @@ def _why_no_recipe(option_file: Path, output: Path | None, imported: ImportedOpt
     blocking = [note.line for note in imported.notes if note.blocks]
     if blocking:
         print(
-            f"  {len(blocking)} settings cannot be trained with, listed above: the first in line {blocking[0]}",
+            f"  {len(blocking)} settings cannot be trained with, listed_notes above: the first in line {blocking[0]}",
             file=sys.stderr,
         )
     if output is not None:

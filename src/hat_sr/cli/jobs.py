@@ -45,7 +45,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class FilePlan:
     """What a call is to make."""
 
     jobs: list[Job]
@@ -83,7 +83,7 @@ def plan_jobs(
     image_format: str | None,
     quality: int | None = None,
     manifest: Callable[[Path], Manifest] = lambda folder: Manifest(FileLines(folder), {}),
-) -> Plan:
+) -> FilePlan:
     """Pair every input file with its output file, sorted by input.
 
     inputs: files, folders (searched recursively for image files) and glob patterns. Results go beside their inputs as
@@ -112,7 +112,7 @@ def plan_jobs(
             f"quality {quality} is for JPEG and WebP, and no result is one: leave it out, or give --format"
         )
     own = {job.output for job in jobs}
-    return Plan(jobs=jobs, left_out=[path for path in results if path not in own], unread=unread)
+    return FilePlan(jobs=jobs, left_out=[path for path in results if path not in own], unread=unread)
 
 
 def sort_jobs(jobs: list[Job], verdict: Callable[[Job], Verdict]) -> Sorted:

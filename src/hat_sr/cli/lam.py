@@ -15,7 +15,7 @@ from hat_sr.errors import InputError
 from hat_sr.evaluate.explain import SHARES, Explained, Scene, explain, to_json
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
-from hat_sr.inference.named import load_upscales
+from hat_sr.inference.baselines import load_upscales
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window
 from hat_sr.lam.figure import Panel, check_figure_path, draw_figure
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter, Token
 
 from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError, require
-from hat_sr.serve.settings import TOKEN_VARIABLE, Settings
+from hat_sr.serve.settings import TOKEN_VARIABLE, ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -28,18 +28,18 @@ _Bytes = Annotated[int, Parameter(converter=_parsed, show_default=lambda value: 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Options(Settings):
+class ServeOptions(ServerSettings):
     """What a server allows, as the command line has it: sizes are such as 64MiB."""
 
-    max_bytes: _Bytes = Settings.max_bytes
-    keep_bytes: _Bytes = Settings.keep_bytes
+    max_bytes: _Bytes = ServerSettings.max_bytes
+    keep_bytes: _Bytes = ServerSettings.keep_bytes
     memory: Annotated[int | None, Parameter(converter=_parsed)] = None
 
 
-_DEFAULTS = Options()
+_DEFAULTS = ServeOptions()
 
 
-def serve(*, settings: Options = _DEFAULTS) -> int:
+def serve(*, settings: ServeOptions = _DEFAULTS) -> int:
     """Serve a page and an HTTP API that enlarge images, offline, until stopped.
 
     The page is at /ui, the description of the API at /docs. Jobs outlive the process: the next start goes on.

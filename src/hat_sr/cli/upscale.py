@@ -4,20 +4,50 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from rich.console import Console
 
 from hat_sr.cli.enlarging import Aside, carry_out, settings_of, verdict
-from hat_sr.cli.jobs import Job, Plan, Sorted, plan_jobs, sort_jobs
+from hat_sr.cli.jobs import FilePlan, Job, Sorted, plan_jobs, sort_jobs
 from hat_sr.cli.messages import say
-from hat_sr.cli.networks import RuntimeName, open_in_runtime
 from hat_sr.cli.options import Options
-from hat_sr.cli.progress import PictureBars
+from hat_sr.cli.progress import PictureBars, status
+from hat_sr.errors import ConfigError
+from hat_sr.export import run_in
 from hat_sr.files import remove_leftovers
-from hat_sr.inference.enlarge import Enlarger
+from hat_sr.inference.baselines import load_upscale
+from hat_sr.inference.enlarge import Enlarger, Settings, open_network, upscaler_of
 from hat_sr.inference.manifest import FileLines, Manifest, Outcome, Planned, Verdict, attempt, stamp
+from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.sizing import format_size
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.hat import HAT
+from hat_sr.runtime.session import runtime_of
+
+RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
+
+
+def open_in_runtime(name: str, settings: Settings, *, runtime: RuntimeName) -> Upscaler | PlainUpscaler:
+    """The network of that name, run by that runtime; weights for another than torch are exported first.
+
+    runtime: "auto" is an exported file's own, and torch for weights.
+    Raises ConfigError if the runtime does not run this file, or not in this precision, or if the network is no HAT;
+    else as `open_network` and `run_in`.
+    """
+    own = runtime_of(Path(name))
+    if own is not None and runtime not in ("auto", own):
+        raise ConfigError(f"runtime {runtime!r} does not run {name}, {own} does: leave --runtime out")
+    if own is not None or runtime == "auto" or runtime == "torch":
+        return open_network(name, settings)
+    model = load_upscale(name).module
+    if not isinstance(model, HAT):
+        raise ConfigError(f"runtime {runtime!r} is for HAT, and {name} is none: leave --runtime out")
+    with status(Console(stderr=True), f"exporting {name} (hat-sr export does so once and for all)"):
+        session = run_in(model, runtime, precision=settings.precision, name=name)
+    return upscaler_of(session, settings)
+
 
 _DEFAULTS = Options()
 
@@ -96,7 +126,7 @@ def _begin(found: Sorted, manifests: dict[Path, Manifest]) -> None:
         remove_leftovers(place)
 
 
-def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest], plan: Plan) -> int:
+def _run(found: Sorted, enlarger: Enlarger, manifests: dict[Path, Manifest], plan: FilePlan) -> int:
     """Do what there is to do. Returns the exit code."""
 
     def make(bars: PictureBars) -> Iterator[Outcome]:

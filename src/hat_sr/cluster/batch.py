@@ -1,6 +1,6 @@
 """All pictures of one folder enlarged into another: what there is to do, and one file after the other on this machine.
 
-`hat_sr.cluster.ray` does the same on many. What is called for each file is the same `Worker`.
+`hat_sr.cluster.ray` does the same on many. What is called for each file is the same `BatchWorker`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -85,7 +85,7 @@ def plan_batch(source: Place, destination: Place, *, image_format: str | None) -
     )
 
 
-class Worker:
+class BatchWorker:
     """Makes results, one after the other, with its networks kept open: the enlarger's, or one of the task's settings.
 
     Raises as `Enlarger` and `Place`.
@@ -119,11 +119,11 @@ class Worker:
 def run_here(
     task: Task, planned: Iterable[Planned], enlarger: Enlarger, *, report: Callable[[str, float], None]
 ) -> Iterator[Outcome]:
-    """Make results one after the other, in this process. Raises as `Worker`.
+    """Make results one after the other, in this process. Raises as `BatchWorker`.
 
     report: called with an input's name and the part of its result that is done.
     """
-    worker = Worker(task, enlarger)
+    worker = BatchWorker(task, enlarger)
     for one in planned:
         report(one.input, 0)
         yield worker.run(one, report=partial(report, one.input))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from hat_sr.cluster.batch import Task, Worker
+from hat_sr.cluster.batch import BatchWorker, Task
 from hat_sr.errors import require
 from hat_sr.inference.manifest import Outcome, Planned
 
@@ -18,10 +18,10 @@ _FILES_AT_ONCE = 16
 
 
 class RayWorker:
-    """A `Worker` for Ray Data, whose rows are dictionaries."""
+    """A `BatchWorker` for Ray Data, whose rows are dictionaries."""
 
     def __init__(self, task: Task) -> None:
-        self._worker = Worker(task)
+        self._worker = BatchWorker(task)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """What becomes of a planned result."""

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from hat_sr.evaluate.benchmark import Score
-from hat_sr.evaluate.compare import BICUBIC, ORIGINAL, Compared
-from hat_sr.evaluate.detail import RULE
+from hat_sr.evaluate.compare import BICUBIC, ORIGINAL, RULE, Compared
 from hat_sr.evaluate.report import Report, Summary, notes, summaries
 
 MOST_IMAGES = 12

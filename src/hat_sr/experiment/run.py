@@ -21,7 +21,7 @@ from hat_sr.experiment.config import Arm, Experiment
 from hat_sr.experiment.tasks import check_tasks, train_tasks
 from hat_sr.files import replacing
 from hat_sr.inference.lines import read_lines
-from hat_sr.inference.pad import padded
+from hat_sr.inference.upscale import padded
 from hat_sr.model.cost import multiply_adds
 from hat_sr.train.config import Recipe
 from hat_sr.train.describe import Description, describe

@@ -209,7 +209,7 @@ class Enlarger:
             return
         if discard(output):
             self._say(f"{output}: what was begun of it, with another input or other settings, is deleted")
-        result = _enlarged(read_image(source), networks, new_size, name=source, report=report)
+        result = enlarge_image(read_image(source), networks, new_size, name=source, report=report)
         write_image(output, result, quality=settings.quality, keep_dpi=settings.keep_dpi)
 
     def _enlarge_pages(self, source: Path, output: Path, num_pages: int, report: Report) -> None:
@@ -234,7 +234,7 @@ class Enlarger:
             reports = _reports(report, [math.prod(size) for size in sizes])
             for page, (through, size, part) in enumerate(zip(networks, sizes, reports, strict=True)):
                 name = f"{source}, page {page + 1}"
-                yield _enlarged(read_image(source, page=page), through, size, name=name, report=part)
+                yield enlarge_image(read_image(source, page=page), through, size, name=name, report=part)
 
         num_bytes = sum(
             math.prod(size) * header.channels * np.dtype(header.dtype).itemsize
@@ -296,9 +296,18 @@ def _reports(report: Report, works: Sequence[float]) -> Iterator[Report]:
         done += work
 
 
-def _enlarged(
-    image: Image, networks: Sequence[_Runs], new_size: tuple[int, int], *, name: object, report: Report
+def enlarge_image(
+    image: Image,
+    networks: Sequence[_Runs],
+    new_size: tuple[int, int],
+    *,
+    name: object = "the picture",
+    report: Report = lambda part: None,
 ) -> Image:
+    """The picture at `new_size` (height, width), through the networks one after the other; see `upscale_image`.
+
+    name: for warnings. report: called with the part of the work that is done, 0 to 1.
+    """
     works = [math.prod(one.scale for one in networks[:number]) ** 2 for number in range(len(networks))]
     reports = _reports(report, works * (1 if image.alpha is None else 2))  # alpha is a picture of its own
 

@@ -19,7 +19,7 @@ from hat_sr.files import PART_PREFIX, locked
 from hat_sr.image.spool import Facts
 from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.lines import add_lines, drop_half_line, read_lines
-from hat_sr.inference.upscaler import Plan
+from hat_sr.inference.upscaler import ImagePlan
 
 _JOURNAL, _LOCK = "journal.jsonl", "lock"
 
@@ -43,7 +43,7 @@ class Begun:
     job: Mapping[str, str]
     """What must be the same for it to go on, under names for people."""
     facts: Facts
-    plan: Plan
+    plan: ImagePlan
     num_finished: int = 0
     """Strips that are safe."""
     precision: Precision = "fp32"
@@ -63,7 +63,7 @@ def read_begun(lines: list[dict[str, Any] | None]) -> Begun | None:
     match lines[:1]:
         case [{"job": job, "facts": facts, "plan": plan, "digest": digest}] if digest == _digest(job, facts, plan):
             try:
-                begun = Begun(job=job, facts=Facts(**facts), plan=Plan(**plan))
+                begun = Begun(job=job, facts=Facts(**facts), plan=ImagePlan(**plan))
             except TypeError:  # of another version, which wrote down other things
                 return None
         case _:

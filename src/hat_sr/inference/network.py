@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from hat_sr.checkpoints.checkpoint import weights_digest
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.inference.device import Precision, find_device, find_dtype
-from hat_sr.inference.ensemble import self_ensemble as ensemble_of
 from hat_sr.inference.tiling import plan_axis, tiled
 from hat_sr.inference.upscale import Upscale
+from hat_sr.inference.upscale import self_ensemble as ensemble_of
 from hat_sr.model.banded import Report
 
 TILE_PAD = 32

@@ -31,7 +31,7 @@ from hat_sr.inference.picture import warn_of_negative
 from hat_sr.inference.strips import Strips
 from hat_sr.inference.tiling import Tiling
 from hat_sr.inference.upscale import Upscale
-from hat_sr.inference.upscaler import Plan, Progress, Upscaler
+from hat_sr.inference.upscaler import ImagePlan, Progress, Upscaler
 
 Say = Callable[[str], None]
 """Told in a sentence what people should know."""
@@ -164,7 +164,7 @@ class _Job:
             lengths |= {self.journal.folder / _RESULT: num_rows * self.scale**2 * row_bytes, self._above(number): 1}
         return all(path.is_file() and path.stat().st_size >= length for path, length in lengths.items())
 
-    def _tiling(self, plan: Plan) -> Tiling:
+    def _tiling(self, plan: ImagePlan) -> Tiling:
         return self.upscaler.plan_tiling(self.height, self.width, plan)
 
     def _begin(self) -> Begun:
@@ -254,7 +254,7 @@ def _told_of_full_disk(folder: Path, needed: int, output: Path) -> Iterator[None
         raise OutputError(f"{output}: the disk is full, or your share of it: {error.strerror}") from error
 
 
-def _explained(upscale: Upscale, plan: Plan) -> Upscale:
+def _explained(upscale: Upscale, plan: ImagePlan) -> Upscale:
     """`upscale`, which says of memory that runs out what to do."""
 
     def run(x: Tensor) -> Tensor:

@@ -13,18 +13,15 @@ from hat_sr.errors import ConfigError, InputError
 from hat_sr.inference.arguments import as_network, check_images
 from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.engine import engine_for
-from hat_sr.inference.ensemble import self_ensemble
-from hat_sr.inference.faithful import faithful
 from hat_sr.inference.memory import is_out_of_memory
-from hat_sr.inference.pad import padded
 from hat_sr.inference.tiling import Tiling, plan_axis, plan_tiles, smallest_tile_size, tiled
-from hat_sr.inference.upscale import Upscale
+from hat_sr.inference.upscale import Upscale, faithful, padded, self_ensemble
 from hat_sr.model.banded import Report
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
 from hat_sr.runtime.session import Session
 
-__all__ = ["Plan", "Precision", "Progress", "Upscale", "Upscaler"]
+__all__ = ["ImagePlan", "Precision", "Progress", "Upscale", "Upscaler"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ImagePlan:
     """How an image will be run. str() of it is a phrase for people."""
 
     tile_size: int | None
@@ -77,7 +74,7 @@ class Upscaler:
         bf16 on CPUs with AVX512-BF16 or AMX. If a result of fp16 or bf16 is not finite, it and all later ones are
         computed in fp32, with a warning in the log.
     self_ensemble: mean over the eight flips and turns; eight times the work.
-    faithful: whether mean colours and flat borders are kept (`hat_sr.inference.faithful`), which networks shift. False
+    faithful: whether mean colours and flat borders are kept (`hat_sr.inference.upscale`), which networks shift. False
         is the network's result as it is, which papers score.
     device: where to compute; "auto" is the accelerator torch finds (CUDA, MPS, XPU), else the CPU.
 
@@ -146,21 +143,21 @@ class Upscaler:
         """Hash of network, config and runtime."""
         return self._engine.fingerprint()
 
-    def plan(self, height: int, width: int, *, batch_size: int = 1) -> Plan:
+    def plan(self, height: int, width: int, *, batch_size: int = 1) -> ImagePlan:
         """How an image of this size would be run now: with "auto" the answer depends on the memory that is free."""
         budget = self._budget(height, width, batch_size)
         tile = self._automatic_tile(height, width, budget) if self._tile == "auto" else self._tile
         whole = tile == "off" or max(height, width) <= tile
         return self._plan(None if whole else int(tile), height, width, budget)
 
-    def plan_stream(self, height: int, width: int) -> Plan:
+    def plan_stream(self, height: int, width: int) -> ImagePlan:
         """How an image of this size would be run that is not in memory as a whole: in tiles that are not too large."""
         budget, largest = self._memory_budget(), _LARGEST_STREAMED // self.config.window_size * self.config.window_size
         square = min(self._engine.largest_square(budget), largest)
         tile = self._tile if isinstance(self._tile, int) else max(square, self._smallest_tile)
         return self._plan(tile, height, width, budget)
 
-    def plan_tiling(self, height: int, width: int, plan: Plan) -> Tiling:
+    def plan_tiling(self, height: int, width: int, plan: ImagePlan) -> Tiling:
         """The tiles into which the plan cuts an image of that size; one if it is run whole."""
         window_size = self.config.window_size
         whole = max(-(-max(height, width) // window_size) * window_size, self._smallest_tile)
@@ -189,13 +186,15 @@ class Upscaler:
                 plan = self._smaller(plan, height, width, error)
             logger.warning("out of memory: trying again with %s, in bands of %d rows", plan, plan.band_rows)
 
-    def _run(self, x: Tensor, plan: Plan, progress: Progress | None, report: Report) -> Tensor:
+    def _run(self, x: Tensor, plan: ImagePlan, progress: Progress | None, report: Report) -> Tensor:
         upscale = self.for_tiles(plan, progress, report)
         if plan.tile_size is not None:
             upscale = tiled(upscale, scale=self.scale, tile_size=plan.tile_size, **self._context)
         return upscale(x)
 
-    def for_tiles(self, plan: Plan, progress: Progress | None = None, report: Report = lambda part: None) -> Upscale:
+    def for_tiles(
+        self, plan: ImagePlan, progress: Progress | None = None, report: Report = lambda part: None
+    ) -> Upscale:
         """What runs on each tile of an image that is run by this plan, or on the whole if there are no tiles."""
         num_done = 0
 
@@ -235,12 +234,12 @@ class Upscaler:
             return "off"
         return max(self._engine.largest_square(budget), self._smallest_tile)
 
-    def _plan(self, tile_size: int | None, height: int, width: int, budget: int) -> Plan:
+    def _plan(self, tile_size: int | None, height: int, width: int, budget: int) -> ImagePlan:
         rows, columns = 1, 1
         if tile_size is not None:
             rows, columns = (len(plan_axis(side, tile_size=tile_size, **self._context)) for side in (height, width))
             height, width = min(height, tile_size), min(width, tile_size)
-        return Plan(
+        return ImagePlan(
             tile_size=tile_size,
             num_rows=rows,
             num_columns=columns,
@@ -254,7 +253,7 @@ class Upscaler:
             height, width = sorted((height, width))
         return self._engine.band_rows(height, width, budget)
 
-    def _smaller(self, plan: Plan, height: int, width: int, error: RuntimeError) -> Plan:
+    def _smaller(self, plan: ImagePlan, height: int, width: int, error: RuntimeError) -> ImagePlan:
         """The plan with bands of half the rows, or else tiles of half the side."""
         window_size = self.config.window_size
         largest_side = min(plan.tile_size or max(height, width), max(height, width))

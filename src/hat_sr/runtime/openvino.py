@@ -1,7 +1,9 @@
 """OpenVINO, on the CPU."""
 
+import ctypes
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +11,30 @@ import torch
 from torch import Tensor
 
 from hat_sr.errors import WeightsError, require
-from hat_sr.runtime.signals import signal_stack_kept
+
+
+class _Stack(ctypes.Structure):
+    """What sigaltstack(2) calls stack_t."""
+
+    _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
+
+
+@contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Set this thread's stack for handlers of signals back to what it is now. Does nothing elsewhere than on Linux.
+
+    For libraries that set their own and free it as they please: the next signal that is handled ends the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    library, before = ctypes.CDLL(None), _Stack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)
+
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 _TELEMETRY = "openvino_telemetry"

@@ -65,7 +65,7 @@ class JobView(BaseModel):
     warnings: list[str] = Field(description="What was converted or lost.")
 
 
-class Network(BaseModel):
+class NetworkView(BaseModel):
     """A network on offer."""
 
     name: str
@@ -199,11 +199,11 @@ def _add_jobs(v1: APIRouter, service: Service, uploads: Uploads) -> None:
 
 
 def _add_networks(v1: APIRouter, service: Service) -> None:
-    @_get(v1, "/models", summary="The networks on offer", response_model=list[Network])
-    def models() -> list[Network]:
+    @_get(v1, "/models", summary="The networks on offer", response_model=list[NetworkView])
+    def models() -> list[NetworkView]:
         networks = service.networks
         return [
-            Network(name=name, scale=networks.scales.get(name), default=name == networks.default)
+            NetworkView(name=name, scale=networks.scales.get(name), default=name == networks.default)
             for name in networks.names
         ]
 

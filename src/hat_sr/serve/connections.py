@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hat_sr.serve.settings import Settings
+from hat_sr.serve.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _TOO_MANY = b"\r\n".join(
 )
 
 
-def config_for(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def config_for(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     """How uvicorn is to serve the application."""
     return uvicorn.Config(
         app,
@@ -47,7 +47,7 @@ def config_for(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _limited(settings: Settings) -> type[H11Protocol]:
+def _limited(settings: ServerSettings) -> type[H11Protocol]:
     class Limited(H11Protocol):
         """A connection that is closed if it stood still for a number of looks."""
 

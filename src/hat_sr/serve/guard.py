@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hat_sr.serve.answers import error_answer
 from hat_sr.serve.metrics import Metrics
-from hat_sr.serve.settings import Settings
+from hat_sr.serve.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _POLICIES = {
 class Guard:
     """An ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, settings: ServerSettings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._names = {settings.host.lower(), "localhost", "127.0.0.1", "::1"}
         self._named = {name.lower() for name in settings.allowed_hosts}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hat_sr.checkpoints.named import AUTO, DEFAULT_SCALE, bundled_for, bundled_names, label, load_model
 from hat_sr.errors import ConfigError
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.serve.settings import RefusedError, Settings
+from hat_sr.serve.settings import RefusedError, ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ class Networks:
     `Upscaler`, and ConfigError if two have one name.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         sources: list[str] = []
         for source in settings.models:

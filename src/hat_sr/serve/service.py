@@ -14,7 +14,7 @@ from hat_sr.inference.sizing import scaled_size
 from hat_sr.serve.metrics import Metrics
 from hat_sr.serve.networks import Networks
 from hat_sr.serve.sandbox import BadFileError, Sandbox
-from hat_sr.serve.settings import RefusedError, Settings
+from hat_sr.serve.settings import RefusedError, ServerSettings
 from hat_sr.serve.store import Job, Store
 from hat_sr.serve.worker import Worker
 
@@ -68,7 +68,7 @@ class Service:
     Raises as `Store`, `Networks` and `Sandbox`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.networks = Networks(settings)
         self.store = Store(settings.folder)

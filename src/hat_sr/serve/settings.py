@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "HAT_SR_TOKEN"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ServerSettings:
     """A server's. Raises ConfigError for a limit that is not above 0, for no model, and for a token that is empty or
     has space around it."""
 

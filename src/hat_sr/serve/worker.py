@@ -8,16 +8,14 @@ import time
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from hat_sr.errors import HatError
-from hat_sr.inference.picture import upscale_image
-from hat_sr.inference.sizing import scaled_size, upscale_to
+from hat_sr.inference.enlarge import enlarge_image
+from hat_sr.inference.sizing import scaled_size
 from hat_sr.serve.exchange import put_picture, take_picture
 from hat_sr.serve.metrics import Metrics
 from hat_sr.serve.networks import Networks
 from hat_sr.serve.sandbox import BadFileError, Check, Sandbox
-from hat_sr.serve.settings import RefusedError, Settings, full_disk, is_full_disk
+from hat_sr.serve.settings import RefusedError, ServerSettings, full_disk, is_full_disk
 from hat_sr.serve.store import Job, Store
 
 logger = logging.getLogger(__name__)
@@ -36,7 +34,7 @@ class Worker(threading.Thread):
     """
 
     def __init__(
-        self, settings: Settings, store: Store, sandbox: Sandbox, networks: Networks, metrics: Metrics
+        self, settings: ServerSettings, store: Store, sandbox: Sandbox, networks: Networks, metrics: Metrics
     ) -> None:
         super().__init__(name="worker", daemon=True)
         self._settings, self._store, self._sandbox = settings, store, sandbox
@@ -140,20 +138,12 @@ class Worker(threading.Thread):
         """Put the result in the picture's place; returns how many pixels it has."""
         upscaler = self._networks.upscaler(job.model)
         image, since = take_picture(work, size=(job.height, job.width)), time.monotonic()
-        num_passes, num_done = 1 if image.alpha is None else 2, 0
-        size = scaled_size(image.height, image.width, job.scale)
 
         def report(part: float) -> None:
             check()
-            self._at = job.id, (num_done + part) / num_passes, since
+            self._at = job.id, part, since
 
-        def upscale(x: Tensor) -> Tensor:
-            nonlocal num_done
-            out = upscale_to([(lambda y: upscaler(y, report=report), upscaler.scale)], x, size)
-            num_done += 1
-            return out
-
-        result = upscale_image(image, upscale, in_chans=upscaler.in_chans)
+        result = enlarge_image(image, [upscaler], scaled_size(image.height, image.width, job.scale), report=report)
         check()
         put_picture(result, work)
         return result.height * result.width

@@ -9,7 +9,7 @@ from hat_sr.errors import ConfigError
 from hat_sr.model.config import UPSCALES, HATConfig
 
 LossName = Literal["l1", "charbonnier", "mse"]
-"""See `hat_sr.train.loss.pixel_loss`."""
+"""See `hat_sr.train.objective.pixel_loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class OptimConfig:
     total_steps: int
     optimizer: Literal["adam", "muon"] = "adam"
     """"adam" is that of the published trainings; "muon" takes Muon for the matrices of a HAT's body (see
-    hat_sr.train.muon) and Adam for the rest, and does more in a step."""
+    hat_sr.train.optim) and Adam for the rest, and does more in a step."""
     loss: LossName = "l1"
     """"l1" is that of the published trainings; "mse" is what PSNR measures, for a last part."""
     teacher_weight: float = 0.0

@@ -15,7 +15,7 @@ from typing import Any
 from hat_sr.errors import ConfigError, require
 from hat_sr.files import replacing
 from hat_sr.train.config import Recipe
-from hat_sr.train.option_file import Note, OptionFile, Rule, apply, listed, read_option_file
+from hat_sr.train.option_file import Note, OptionFile, Rule, apply, listed_notes, read_option_file
 from hat_sr.train.recipe import load_recipe
 
 PUBLISHED_GPUS = 8
@@ -461,7 +461,7 @@ def _toml(path: Path, settings: dict[str, Any], notes: list[Note]) -> str:
     tomli_w = require("tomli_w", extra="train")
     head = [f"Imported from {path.name!r} by hat-sr import-options."]
     head += ["Not carried over as they stand, with line numbers of that file:"] if notes else []
-    comments = "".join(f"# {line}\n" for line in [*head, *listed(notes)])
+    comments = "".join(f"# {line}\n" for line in [*head, *listed_notes(notes)])
     # A list of numbers goes into one line: tomli_w takes one for each.
     table = re.sub(r"\[\n(?:    [-+.\w]+,\n)+\]", lambda found: _in_one_line(found.group()), tomli_w.dumps(settings))
     return f"{comments}\n{table}"

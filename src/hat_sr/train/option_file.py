@@ -31,7 +31,7 @@ class Note:
         return f"line {self.line}: {self.key} = {self.value}"
 
 
-def listed(notes: Iterable[Note]) -> list[str]:
+def listed_notes(notes: Iterable[Note]) -> list[str]:
     """Lines of text that name every note under its reason, the reasons in the order of the file."""
     reasons: dict[str, list[str]] = {}
     for note in notes:
@@ -86,7 +86,7 @@ class OptionFile:
 
 
 @dataclass(kw_only=True)
-class Outcome:
+class Applied:
     """What rules made of an option file."""
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -97,9 +97,9 @@ class Outcome:
     """Settings of a recipe that the file does not give, and why."""
 
 
-def apply(rules: Sequence[Rule], file: OptionFile) -> Outcome:
+def apply(rules: Sequence[Rule], file: OptionFile) -> Applied:
     """Let the first rule that matches decide on each setting; one that no rule matches is noted."""
-    outcome = Outcome()
+    outcome = Applied()
     of_key = {key: next((rule for rule in rules if _matches(rule, key)), None) for key in file.values}
     found = {rule.key for rule in of_key.values() if rule is not None}
     for rule in rules:
@@ -126,7 +126,7 @@ def _matches(rule: Rule, key: str) -> bool:
     return key == rule.key or fnmatchcase(key, rule.key)
 
 
-def _decide(rule: Rule, key: str, file: OptionFile, outcome: Outcome) -> None:
+def _decide(rule: Rule, key: str, file: OptionFile, outcome: Applied) -> None:
     value = file.values[key]
     if rule.accepted is not None and not any(_same(value, one) for one in rule.accepted):
         _note(key, file, outcome, rule.why, blocks=rule.blocks)
@@ -144,7 +144,7 @@ def _decide(rule: Rule, key: str, file: OptionFile, outcome: Outcome) -> None:
         outcome.settings[rule.to] = made
 
 
-def _note(key: str, file: OptionFile, outcome: Outcome, why: str, *, blocks: bool) -> None:
+def _note(key: str, file: OptionFile, outcome: Applied, why: str, *, blocks: bool) -> None:
     shown = _shown(file.values[key])
     outcome.notes.append(Note(line=file.lines[key], key=_shown(key), value=shown, why=why, blocks=blocks))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hat_sr.evaluate.benchmark import Score, benchmark, mean_score
 from hat_sr.evaluate.dataset import Degraded, find_datasets
-from hat_sr.inference.pad import padded
+from hat_sr.inference.upscale import padded
 from hat_sr.train.config import Recipe
 from hat_sr.train.network import filled_network
 

@@ -19,7 +19,7 @@ from hat_sr.image.resize import imresize
 from hat_sr.train.config import DataConfig, SourceConfig
 from hat_sr.train.data.batches import PatchDataset, open_data
 from hat_sr.train.data.patches import crop_pair
-from hat_sr.train.data.picture import Picture
+from hat_sr.train.data.reading import Picture
 from train.small import make_photos, photo, save_png
 
 # A machine with fewer processors than worker processes is warned of by torch.

@@ -8,7 +8,7 @@ from hat_sr.errors import ConfigError
 from hat_sr.train.config import DataConfig, SourceConfig
 from hat_sr.train.data.batches import open_data
 from hat_sr.train.data.patches import draw_patch
-from hat_sr.train.data.picture import Picture
+from hat_sr.train.data.reading import Picture
 from train.small import make_photos, photo
 
 PHOTO = torch.from_numpy(photo(96, 128)).permute(2, 0, 1)

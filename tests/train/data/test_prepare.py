@@ -224,7 +224,7 @@ def _prepare_and_die(root, kind, die_before, number):
 def test_killed_at_any_moment_and_started_again(tmp_path, kind, where, monkeypatch):
     make_photos(tmp_path)
     context = multiprocessing.get_context("fork")
-    die_before = (store_module.Journal, "add") if where == "journal" else (Path, "replace")
+    die_before = (store_module.PreparedLog, "add") if where == "journal" else (Path, "replace")
     for number in (2, 1, 3):
         process = context.Process(target=_prepare_and_die, args=(tmp_path, kind, die_before, number))
         process.start()

@@ -15,7 +15,7 @@ from hat_sr.degradation.config import DegradationConfig
 from hat_sr.errors import ConfigError, DataError, HatError, ImageError
 from hat_sr.train.config import DataConfig
 from hat_sr.train.data.patches import Batch, Sample, as_batch, draw_patch
-from hat_sr.train.data.picture import without_warnings
+from hat_sr.train.data.reading import without_warnings
 from hat_sr.train.data.sources import JoinedSource, KeptSource, Source, open_source, read_usable
 from hat_sr.train.data.stream import open_stream
 from hat_sr.train.data.workers import start_worker, waiting_for_workers, watch_workers, without_reader_threads

@@ -13,7 +13,7 @@ import torch
 from hat_sr.errors import ImageError
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.likeness import ALIKE_BITS, distances, perceptual_hashes
-from hat_sr.train.data.picture import Picture, check_size, read_rgb_bytes
+from hat_sr.train.data.reading import Picture, check_sides, read_rgb_bytes
 from hat_sr.train.data.sources import open_source
 from hat_sr.train.data.stream import list_shards, read_shards
 from hat_sr.train.data.workers import in_threads
@@ -78,7 +78,7 @@ def check_source(
         name, read = image
         try:
             picture = read()
-            check_size(picture, f"{check.where}/{name}", smallest=smallest)
+            check_sides(picture, f"{check.where}/{name}", smallest=smallest)
         except ImageError as error:
             return str(error)
         height, width = picture.hr.shape[1:]

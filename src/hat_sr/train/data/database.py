@@ -9,7 +9,7 @@ from typing import Any
 
 from hat_sr.errors import DataError, ImageError, require
 from hat_sr.train.data.names import Names, without
-from hat_sr.train.data.picture import Picture, read_rgb_bytes
+from hat_sr.train.data.reading import Picture, read_rgb_bytes
 
 _opening = threading.Lock()
 _databases: dict[str, tuple[int, Any]] = {}

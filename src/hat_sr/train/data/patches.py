@@ -12,7 +12,7 @@ from hat_sr.degradation.config import DegradationConfig
 from hat_sr.degradation.degrade import degrade
 from hat_sr.degradation.filters import sharpened
 from hat_sr.image.resize import imresize
-from hat_sr.train.data.picture import Picture
+from hat_sr.train.data.reading import Picture
 
 MARGIN = 3
 """Low-resolution pixels around a crop, so that its bicubic equals the crop of the whole image's: the kernel reaches

@@ -19,7 +19,7 @@ from hat_sr.files import PART_PREFIX
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.train.data.sources import Source
-from hat_sr.train.data.store import JOURNAL, Journal, Made, Piece, claimed, open_store
+from hat_sr.train.data.store import JOURNAL, Made, Piece, PreparedLog, claimed, open_store
 from hat_sr.train.data.workers import in_threads
 
 LONGEST_KEY = 500
@@ -96,7 +96,7 @@ def _prepare(
     settings: dict[str, object],
     on_progress: Progress | None,
 ) -> Prepared:
-    journal = Journal(destination, settings)
+    journal = PreparedLog(destination, settings)
     names = unique_names([source.name(index) for index in range(len(source))])
     todo = [index for index in _order(len(source), config) if source.name(index) not in journal.done]
     num_before = len(source) - len(todo)

@@ -16,7 +16,7 @@ from hat_sr.degradation.filters import sharpened
 from hat_sr.errors import ConfigError, ImageError, require
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
-from hat_sr.train.data.picture import read_rgb
+from hat_sr.train.data.reading import read_rgb
 
 SIDE = 256
 """Pixels of a part's side, about: a multiple of the scale."""
@@ -51,7 +51,7 @@ def draw_sheet(
     """Write a sheet: of each image the middle, the target if it is another, and samples, each with what was done.
 
     A pixel of the sheet is one of the image, and low-resolution pixels are squares. Sample k of image i is drawn from
-    (seed, i, k). Raises as `check_sheet_path` and `hat_sr.train.data.picture.read_rgb`, ImageError for an image that is
+    (seed, i, k). Raises as `check_sheet_path` and `hat_sr.train.data.reading.read_rgb`, ImageError for an image that is
     smaller than a low-resolution pixel, and OSError if the sheet cannot be written.
     """
     check_sheet_path(path)

@@ -15,7 +15,7 @@ from hat_sr.errors import DataError, ImageError
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.database import LmdbSource
 from hat_sr.train.data.names import Names, list_training_files, without
-from hat_sr.train.data.picture import Picture, check_size, read_rgb, shrunk
+from hat_sr.train.data.reading import Picture, check_sides, read_rgb, shrunk
 
 
 class Source(Protocol):
@@ -221,7 +221,7 @@ def read_usable(source: Source, index: int, *, smallest: int) -> Picture:
     if isinstance(source, JoinedSource):
         source, index = source.find(index)
     picture = source.read(index)
-    check_size(picture, f"{source.where}/{source.name(index)}", smallest=smallest)
+    check_sides(picture, f"{source.where}/{source.name(index)}", smallest=smallest)
     return picture
 
 

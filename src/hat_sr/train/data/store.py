@@ -72,7 +72,7 @@ class Made(NamedTuple):
     pieces: tuple[Piece, ...]
 
 
-class Store(Protocol):
+class PieceStore(Protocol):
     """Where pieces are stored."""
 
     def add(self, made: Made) -> None:
@@ -82,7 +82,7 @@ class Store(Protocol):
         """Store what is waiting, and what belongs to a complete set."""
 
 
-class Journal:
+class PreparedLog:
     """Which source images are done, and what was made of each: a line of JSON each, after one of settings.
 
     A damaged line, and one that says nothing of the kind, is named in the log and left out: its image is made again.
@@ -144,7 +144,7 @@ def _is_piece(value: object) -> bool:
 
 
 @contextmanager
-def open_store(kind: str, destination: Path, journal: Journal, *, shard_bytes: int) -> Iterator[Store]:
+def open_store(kind: str, destination: Path, journal: PreparedLog, *, shard_bytes: int) -> Iterator[PieceStore]:
     """A store of `kind` "folder", "lmdb" or "webdataset". Raises MissingExtraError without the package lmdb."""
     if kind == "folder":
         yield _Folder(destination, journal)
@@ -157,7 +157,7 @@ def open_store(kind: str, destination: Path, journal: Journal, *, shard_bytes: i
 
 
 class _Folder:
-    def __init__(self, destination: Path, journal: Journal) -> None:
+    def __init__(self, destination: Path, journal: PreparedLog) -> None:
         self.destination = destination
         self.journal = journal
 
@@ -175,7 +175,7 @@ class _Folder:
 class _Lmdb:
     """Keys are names without suffix; meta_info.txt lists the images, in BasicSR's form."""
 
-    def __init__(self, destination: Path, journal: Journal) -> None:
+    def __init__(self, destination: Path, journal: PreparedLog) -> None:
         self._lmdb = require("lmdb", extra="train")
         self.destination = destination
         self.journal = journal
@@ -234,7 +234,7 @@ def _key(name: str) -> bytes:
 class _Shards:
     """000000.tar, 000001.tar …: all that is made of a source image is in one, and a shard is renamed when complete."""
 
-    def __init__(self, destination: Path, journal: Journal, shard_bytes: int) -> None:
+    def __init__(self, destination: Path, journal: PreparedLog, shard_bytes: int) -> None:
         self.destination = destination
         self.journal = journal
         self.shard_bytes = shard_bytes

@@ -15,7 +15,7 @@ from hat_sr.errors import ConfigError, DataError, HatError, ImageError, require
 from hat_sr.image.formats import WRITABLE_SUFFIXES
 from hat_sr.train.config import DataConfig, SourceConfig
 from hat_sr.train.data.patches import Batch, Sample, as_batch, draw_patch
-from hat_sr.train.data.picture import Picture, check_size, read_rgb_bytes, without_warnings
+from hat_sr.train.data.reading import Picture, check_sides, read_rgb_bytes, without_warnings
 
 SHUFFLED = 500
 """Image files that each reader holds, undecoded, and draws the next one from."""
@@ -159,7 +159,7 @@ class ShardStream(IterableDataset[Batch | HatError]):
             try:
                 with without_warnings():
                     picture = Picture(read_rgb_bytes(data, name))
-                check_size(picture, name, smallest=self.patch_size * self.scale)
+                check_sides(picture, name, smallest=self.patch_size * self.scale)
             except ImageError as error:
                 skipped.append(str(error))
                 in_turn += 1

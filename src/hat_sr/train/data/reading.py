@@ -59,7 +59,7 @@ def read_rgb_bytes(data: bytes, name: str) -> Tensor:
         ) from error
 
 
-def check_size(picture: Picture, name: str, *, smallest: int) -> None:
+def check_sides(picture: Picture, name: str, *, smallest: int) -> None:
     """Raise ImageError if a side of the high-resolution image is below `smallest` pixels."""
     height, width = picture.hr.shape[1:]
     if min(height, width) < smallest:
