@@ -10,7 +10,8 @@ from hat_sr.errors import ConfigError
 from hat_sr.evaluate.dataset import HR_FOLDERS, find_datasets
 from hat_sr.model.config import HATConfig
 from hat_sr.train.config import DataConfig, LogConfig, OptimConfig, Recipe, SourceConfig
-from hat_sr.train.import_options import GROUND_TRUTH, import_options, write_recipe
+from hat_sr.train.import_options import import_options, write_recipe
+from hat_sr.train.option_rules import GROUND_TRUTH
 from hat_sr.train.recipe import load_recipe
 from train.small import photo, save_png
 
