@@ -25,12 +25,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hat_sr.evaluate.dataset import find_datasets
-from hat_sr.evaluate.explain import Scene, as_dict, explain, settings
+from hat_sr.evaluate.explain import Scene, as_dict, explain, open_explained, settings
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
-from hat_sr.inference.baselines import load_upscales
-from hat_sr.inference.network import Network
+from hat_sr.inference.engine import Network
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window, detect_edges
 
 TABLE = Path(__file__).with_name("diffusion_index_windows.tsv")
@@ -72,7 +71,7 @@ def main() -> None:
     if arguments.choose:
         write_places([place for name in SETS for place in chosen(name, originals)])
     elif arguments.models:
-        networks = load_upscales(arguments.models)
+        networks = open_explained(arguments.models)
         print(means(measured(originals, networks, steps=arguments.steps, file=arguments.json)))
     else:
         parser.error("name networks with --models, or choose windows with --choose")

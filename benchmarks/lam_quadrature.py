@@ -15,9 +15,9 @@ from statistics import fmean, median
 import torch
 from diffusion_index import MARGIN, find_originals, read_places, scene_at
 
+from hat_sr.evaluate.explain import open_explained
 from hat_sr.evaluate.report import markdown_table
-from hat_sr.inference.baselines import load_upscales
-from hat_sr.inference.network import Network
+from hat_sr.inference.engine import Network
 from hat_sr.lam.attribution import SIGMA, Window, blurred, detect_edges
 from hat_sr.lam.measures import diffusion_index
 
@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     originals = find_originals(arguments.data)
     rows = []
-    for network in load_upscales(arguments.models):
+    for network in open_explained(arguments.models):
         images = [scene_at(place, originals, network.scale).lr.float() / 255 for place in read_places()[::EVERY]]
         for steps in STEPS:
             by_image = [both_rules(network, x, steps) for x in images]

@@ -15,8 +15,9 @@ from hat_sr.experiment.config import load_experiment
 from hat_sr.image.convert import to_tensor
 from hat_sr.image.io import read_image
 from hat_sr.image.resize import imresize
-from hat_sr.inference.baselines import load_upscale
-from hat_sr.inference.network import PlainUpscaler
+from hat_sr.inference.open import open_network
+from hat_sr.inference.upscaler import Upscaler
+from hat_sr.model.hat import HAT
 from hat_sr.train.config import DataConfig, NetworkConfig, OptimConfig, Recipe, SourceConfig
 from hat_sr.train.network import build_network, write_weights
 from inference.doubles import random_image
@@ -58,13 +59,13 @@ def test_its_networks_run_at_any_size_and_are_differentiable(tmp_path, kind):
     torch.manual_seed(0)
     network = getattr(importlib.import_module(f"spandrel.architectures.{kind}"), kind)(**NETWORKS[kind]).eval()
     torch.save({"params": network.state_dict()}, tmp_path / "a.pth")
-    found = load_upscale(str(tmp_path / "a.pth"))
+    found = open_network(str(tmp_path / "a.pth"))
     assert (found.title, found.scale, found.in_chans) == (kind, 2, 3)
     x = random_image(1, 3, 16, 24)
     expected = spandrel.ModelLoader(device="cpu").load_from_file(tmp_path / "a.pth")
     torch.testing.assert_close(found.upscale(x).detach(), expected(x))
     for size in ((1, 1), (5, 19)):
-        assert PlainUpscaler(found, device="cpu")(random_image(1, 3, *size)).shape[-2:] == tuple(2 * n for n in size)
+        assert Upscaler(found, device="cpu")(random_image(1, 3, *size)).shape[-2:] == tuple(2 * n for n in size)
     x.requires_grad_()
     found.upscale(x).sum().backward()
     assert x.grad.abs().sum() > 0
@@ -94,7 +95,7 @@ def trained(kind, folder):
 @pytest.mark.parametrize("kind", TRAINED)
 def test_what_we_trained_runs_as_it_was_trained(tmp_path, kind):
     path, network = trained(kind, tmp_path)
-    found = load_upscale(str(path))
+    found = open_network(str(path))
     assert (found.title, found.scale, found.in_chans) == (kind, 2, 3)
     x = random_image(1, 3, 16, 24)
     expected = network(x.clone()).clamp(0, 1).detach()
@@ -127,15 +128,15 @@ def test_official_hat_is_opened_by_ours_and_by_spandrel_alike(tmp_path):
     model = tiny_model(window_size=16)
     save_model(model, tmp_path / "a.pth", format="official")
     assert spandrel.ModelLoader().load_from_file(tmp_path / "a.pth").architecture.name == "HAT"
-    assert load_upscale(str(tmp_path / "a.pth")).title == "HAT"
+    assert isinstance(open_network(str(tmp_path / "a.pth")), HAT)
 
 
 def test_dat_light_is_better_than_bicubic():
-    network = load_upscale(str(dat_light()))
+    network = open_network(str(dat_light()))
     assert (network.title, network.scale, network.in_chans) == ("DAT", 4, 3)
     hr = (to_tensor(read_image(OSPREY).pixels)[..., 40:136, 200:328] * 255).round().to(torch.uint8)
     lr = imresize(hr, 1 / 4)
-    sr = PlainUpscaler(network, device="cpu")(lr.float() / 255)
+    sr = Upscaler(network, device="cpu")(lr.float() / 255)
     assert psnr(sr, hr, crop_border=4) > psnr(imresize(lr, 4), hr, crop_border=4) + 1
 
 

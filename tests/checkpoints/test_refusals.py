@@ -16,7 +16,7 @@ from cli.running import run
 from hat_sr.checkpoints import official
 from hat_sr.checkpoints.checkpoint import build_model, read_checkpoint, save_model
 from hat_sr.errors import WeightsError
-from hat_sr.inference.baselines import load_upscale
+from hat_sr.inference.open import open_network
 from model.tiny import tiny_model
 
 
@@ -102,7 +102,7 @@ class _Toucher:
 
 def test_a_payload_makes_no_file(payload):
     weights, made = payload
-    for read in (read_checkpoint, load_upscale):
+    for read in (read_checkpoint, open_network):
         with pytest.raises(WeightsError, match="would run code when opened"):
             read(str(weights))
     assert not made.exists()

@@ -6,7 +6,6 @@ import torch
 from cli.running import run, write_noise
 from evaluate.pictures import as_tensor, photo, save
 from hat_sr import save_model
-from hat_sr.cli.entrants import parse_names
 from hat_sr.evaluate import sets
 from hat_sr.evaluate.sets import KnownImage, KnownSet, pixel_digest
 from hat_sr.image.resize import imresize
@@ -217,12 +216,6 @@ def test_without_images(tmp_path, benchmark, networks):
     code, _, err = benchmark("--data", tmp_path, "--scale", "2", "--models", tmp_path / "a/two.safetensors")
     assert code == 1
     assert "no images in" in err
-
-
-def test_names_between_commas(tmp_path):
-    (tmp_path / "a,b.pth").touch()
-    file = str(tmp_path / "a,b.pth")
-    assert parse_names(["x, y,,x", file]) == ["x", "y", file]
 
 
 def test_perceptual_metrics_are_in_tables_json_and_page(tmp_path, benchmark, networks):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from hat_sr.checkpoints.checkpoint import NETWORK_KEY
 from hat_sr.errors import WeightsError
-from hat_sr.inference.baselines import load_upscale
+from hat_sr.inference.open import open_network
 from inference.doubles import nearest, random_image
 
 
@@ -72,7 +72,7 @@ def spandrel(monkeypatch):
 
 
 def test_another_network(spandrel, other):
-    network = load_upscale(other)
+    network = open_network(other)
     assert (network.name, network.title, network.scale) == ("other", "Repeat", 2)
     assert (network.in_chans, network.size_multiple) == (3, 8)
     assert network.dtypes == (torch.float32, torch.bfloat16)
@@ -89,7 +89,7 @@ def test_without_spandrel(other, monkeypatch):
     with pytest.raises(
         WeightsError, match=r"other\.pth: .*; to run other networks: pip install 'hat-sr\[baselines\]'$"
     ):
-        load_upscale(other)
+        open_network(other)
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_without_spandrel(other, monkeypatch):
 def test_what_is_not_for_super_resolution(spandrel, other, found, says):
     spandrel.found = found
     with pytest.raises(WeightsError, match=says):
-        load_upscale(other)
+        open_network(other)
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"\x89PNG"])
 def test_what_is_no_weights_at_all_is_refused_as_ever(spandrel, tmp_path, content):
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=r"a\.pth: it is (?!.*spandrel)"):
-        load_upscale(str(tmp_path / "a.pth"))
+        open_network(str(tmp_path / "a.pth"))
 
 
 class Times(torch.nn.Module):
@@ -135,7 +135,7 @@ def trained(path, entry, weight=1.0, **arguments):
 
 def test_the_network_of_a_recipe_is_made_by_its_own_arguments(spandrel, tmp_path):
     spandrel.found = Descriptor(model=Times())
-    network = load_upscale(trained(tmp_path / "a.safetensors", f"{__name__}:Times", weight=0.25, number=4))
+    network = open_network(trained(tmp_path / "a.safetensors", f"{__name__}:Times", weight=0.25, number=4))
     x = random_image(1, 3, 4, 5)
     assert torch.equal(network.upscale(x).detach(), nearest(2)(x))
     assert not network.module.training
@@ -145,23 +145,23 @@ def test_the_network_of_a_recipe_is_made_by_its_own_arguments(spandrel, tmp_path
 def test_a_class_that_a_file_names_is_not_imported(spandrel, tmp_path, entry):
     spandrel.found = Descriptor(model=Times())
     with pytest.raises(WeightsError, match=f"{entry}, which hat-sr trains .* spandrel takes it for its own Times"):
-        load_upscale(trained(tmp_path / "a.safetensors", entry, number=4))
+        open_network(trained(tmp_path / "a.safetensors", entry, number=4))
 
 
 def test_arguments_that_the_class_does_not_take(spandrel, tmp_path):
     spandrel.found = Descriptor(model=Times())
     with pytest.raises(WeightsError, match=r"a\.safetensors: .*cannot be made by the arguments .*\(TypeError: .*width"):
-        load_upscale(trained(tmp_path / "a.safetensors", f"{__name__}:Times", width=4))
+        open_network(trained(tmp_path / "a.safetensors", f"{__name__}:Times", width=4))
 
 
 @pytest.mark.parametrize("text", ["{}", "no JSON", "[]", '{"entry": "a:B", "arguments": 3}'])
 def test_a_recipe_s_network_with_damaged_metadata(spandrel, tmp_path, text):
     save_file({"weight": torch.ones(1)}, tmp_path / "a.safetensors", metadata={NETWORK_KEY: text})
     with pytest.raises(WeightsError, match=r"a\.safetensors: its metadata, under 'hat_sr_network', is not as"):
-        load_upscale(str(tmp_path / "a.safetensors"))
+        open_network(str(tmp_path / "a.safetensors"))
 
 
 def test_the_network_of_a_recipe_without_spandrel(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(WeightsError, match=r"holds weights of a:B, not of HAT; to run .*: pip install"):
-        load_upscale(trained(tmp_path / "a.safetensors", "a:B"))
+        open_network(trained(tmp_path / "a.safetensors", "a:B"))

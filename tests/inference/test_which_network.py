@@ -1,6 +1,7 @@
 """Which networks a file goes through, and what is said of that."""
 
 import re
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from hat_sr.inference.enlarge import Enlarger, Settings, enlarge_file
 from hat_sr.inference.upscaler import Upscaler
 from inference.doubles import tiny_hat
 
+OPEN = "hat_sr.inference.enlarge.open_upscaler"
+
 
 class Recorder:
     """Opens small networks in place of the bundled ones, and keeps the names of those that run."""
@@ -22,7 +25,7 @@ class Recorder:
     def __init__(self):
         self.ran = []
 
-    def __call__(self, name, settings):
+    def __call__(self, name, settings, *, say):
         upscaler = Upscaler(tiny_hat(upscale=int(re.search(r"x(\d)", name)[1])), memory=settings.memory, device="cpu")
         forward = upscaler.for_tiles
 
@@ -49,9 +52,9 @@ def enlarge(path, pixels=None, **settings):
     if pixels is not None:
         write_image(path, Image(pixels))
     recorder, said = Recorder(), []
-    enlarger = Enlarger(Settings(**settings), open_named=recorder, say=said.append)
     output = path.with_name("result.png")
-    enlarger.enlarge(path, output)
+    with patch(OPEN, recorder):
+        Enlarger(Settings(**settings), say=said.append).enlarge(path, output)
     return list(dict.fromkeys(recorder.ran)), said, read_image(output).pixels.shape[:2]
 
 
@@ -81,10 +84,11 @@ def test_a_clean_file_does_not(tmp_path, sigma):
 
 def test_each_noisy_file_is_named_and_lossy_ones_once(tmp_path):
     said = []
-    enlarger = Enlarger(Settings(scale=2), open_named=Recorder(), say=said.append)
-    for name in ("a.png", "b.png", "c.jpg", "d.jpg"):
-        write_image(tmp_path / name, Image(noisy(8)))
-        enlarger.enlarge(tmp_path / name, tmp_path / f"x2_{name}")
+    with patch(OPEN, Recorder()):
+        enlarger = Enlarger(Settings(scale=2), say=said.append)
+        for name in ("a.png", "b.png", "c.jpg", "d.jpg"):
+            write_image(tmp_path / name, Image(noisy(8)))
+            enlarger.enlarge(tmp_path / name, tmp_path / f"x2_{name}")
     assert [sum(name in sentence for sentence in said) for name in ("a.png", "b.png", "c.jpg", "d.jpg")] == [1, 1, 1, 0]
 
 
@@ -149,7 +153,8 @@ def test_several_networks_do_not_run_on_disk(tmp_path):
 
 def test_the_identity_names_every_network_that_may_run():
     def identity(**settings):
-        return Enlarger(Settings(**settings), open_named=Recorder()).identity()["network"]
+        with patch(OPEN, Recorder()):
+            return Enlarger(Settings(**settings)).identity()["network"]
 
     assert identity(scale=2).count(",") == 1  # ×2 and the one for photos
     assert identity(scale=8).count(",") == 2

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from hat_sr.checkpoints.named import AUTO
-from hat_sr.cli.entrants import open_entrants, parse_names, parse_scales
+from hat_sr.cli.parsing import parse_bytes, parse_names, parse_scales
 from hat_sr.cli.progress import progress_bars
-from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.benchmark import Extra
 from hat_sr.evaluate.cache import Cache, default_folder
 from hat_sr.evaluate.compare import Entrant, compare
 from hat_sr.evaluate.dataset import Dataset, Degraded, find_datasets
+from hat_sr.evaluate.entrants import open_entrants
 from hat_sr.evaluate.page import to_html
 from hat_sr.evaluate.report import Report, notes, summaries, to_json, to_markdown
 from hat_sr.evaluate.sets import describe_lr, find_sets

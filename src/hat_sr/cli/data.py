@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from hat_sr.cli.degrade import degrade
+from hat_sr.cli.parsing import parse_bytes
 from hat_sr.cli.progress import progress_bars
-from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
-from hat_sr.inference.baselines import load_upscale
 from hat_sr.inference.device import Precision
-from hat_sr.inference.network import PlainUpscaler
+from hat_sr.inference.open import open_network
+from hat_sr.inference.upscaler import Upscaler
 from hat_sr.train.config import SourceConfig
 from hat_sr.train.data.batches import open_patches
 from hat_sr.train.data.check import Alike, Check, check_source, find_alike, find_duplicates
@@ -214,7 +214,7 @@ def label(
     if folders := words[:at]:
         sources = tuple(SourceConfig(path=str(Path(folder).resolve())) for folder in folders)
         data = replace(data, root=".", sources=sources)
-    network = PlainUpscaler(load_upscale(teacher, scale=settings.upscale), precision=precision)
+    network = Upscaler(open_network(teacher, scale=settings.upscale), precision=precision, tile="off", faithful=False)
     if network.scale != settings.upscale:
         raise ConfigError(f"teacher {teacher} enlarges by {network.scale}, and the recipe is for {settings.upscale}")
     patches = open_patches(data, scale=settings.upscale, seed=settings.seed)

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from hat_sr.cli.messages import say
 from hat_sr.cli.options import Options
+from hat_sr.cli.parsing import parse_bytes
 from hat_sr.cli.progress import PictureBars, progress_bars
-from hat_sr.cli.sizes import parse_bytes
 from hat_sr.errors import ConfigError
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.manifest import Manifest, Outcome, Planned, Verdict

@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hat_sr.allocator import keep_freed_memory
-from hat_sr.cli.entrants import parse_names
 from hat_sr.cli.messages import print_description
+from hat_sr.cli.parsing import parse_names
 from hat_sr.errors import require
 from hat_sr.experiment.config import load_experiment
 from hat_sr.experiment.report import write_page, write_report

@@ -8,14 +8,13 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from hat_sr.checkpoints.named import AUTO, DEFAULT_SCALE, bundled_for
-from hat_sr.cli.entrants import parse_names
 from hat_sr.cli.messages import say
+from hat_sr.cli.parsing import parse_names
 from hat_sr.cli.progress import progress_bars
 from hat_sr.errors import InputError
-from hat_sr.evaluate.explain import SHARES, Explained, Scene, explain, to_json
+from hat_sr.evaluate.explain import SHARES, Explained, Scene, explain, open_explained, to_json
 from hat_sr.evaluate.report import markdown_table
 from hat_sr.files import replacing
-from hat_sr.inference.baselines import load_upscales
 from hat_sr.lam.attribution import STEPS, WINDOW_SIZE, Window
 from hat_sr.lam.figure import Panel, check_figure_path, draw_figure
 
@@ -65,7 +64,7 @@ def lam(
         raise InputError(f"{json}: there is no folder {json.parent}: make it first")
     names = [bundled_for(DEFAULT_SCALE) if name == AUTO else name for name in parse_names(models)]
     names = list(dict.fromkeys(names))
-    networks = load_upscales(names, device=device)
+    networks = open_explained(names, device=device)
     scale = networks[0].scale
     scene = Scene.read(image, scale, is_lr=lr)
     square.check(*(scale * side for side in scene.lr.shape[-2:]))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, Token
 
-from hat_sr.cli.sizes import parse_bytes
+from hat_sr.cli.parsing import parse_bytes
 from hat_sr.errors import ConfigError, require
 from hat_sr.serve.settings import TOKEN_VARIABLE, ServerSettings
 

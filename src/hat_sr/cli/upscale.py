@@ -2,52 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from hat_sr.cli.enlarging import Aside, carry_out, settings_of, verdict
 from hat_sr.cli.jobs import FilePlan, Job, Sorted, plan_jobs, sort_jobs
 from hat_sr.cli.messages import say
 from hat_sr.cli.options import Options
-from hat_sr.cli.progress import PictureBars, status
-from hat_sr.errors import ConfigError
-from hat_sr.export import run_in
+from hat_sr.cli.progress import PictureBars
 from hat_sr.files import remove_leftovers
-from hat_sr.inference.baselines import load_upscale
-from hat_sr.inference.enlarge import Enlarger, Settings, open_network, upscaler_of
+from hat_sr.inference.enlarge import Enlarger
 from hat_sr.inference.manifest import FileLines, Manifest, Outcome, Planned, Verdict, attempt, stamp
-from hat_sr.inference.network import PlainUpscaler
+from hat_sr.inference.open import RuntimeName
 from hat_sr.inference.sizing import format_size
-from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.hat import HAT
-from hat_sr.runtime.session import runtime_of
-
-RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
-
-
-def open_in_runtime(name: str, settings: Settings, *, runtime: RuntimeName) -> Upscaler | PlainUpscaler:
-    """The network of that name, run by that runtime; weights for another than torch are exported first.
-
-    runtime: "auto" is an exported file's own, and torch for weights.
-    Raises ConfigError if the runtime does not run this file, or not in this precision, or if the network is no HAT;
-    else as `open_network` and `run_in`.
-    """
-    own = runtime_of(Path(name))
-    if own is not None and runtime not in ("auto", own):
-        raise ConfigError(f"runtime {runtime!r} does not run {name}, {own} does: leave --runtime out")
-    if own is not None or runtime == "auto" or runtime == "torch":
-        return open_network(name, settings)
-    model = load_upscale(name).module
-    if not isinstance(model, HAT):
-        raise ConfigError(f"runtime {runtime!r} is for HAT, and {name} is none: leave --runtime out")
-    with status(Console(stderr=True), f"exporting {name} (hat-sr export does so once and for all)"):
-        session = run_in(model, runtime, precision=settings.precision, name=name)
-    return upscaler_of(session, settings)
-
 
 _DEFAULTS = Options()
 
@@ -72,8 +43,8 @@ def upscale(
         torch, or a runtime on the CPU, for which weights are exported at each call (hat-sr export does it once). auto
         is torch, or for an exported file its own runtime.
     """
-    settings = settings_of(options)
-    enlarger = Enlarger(settings, open_named=partial(open_in_runtime, runtime=runtime), say=say)
+    settings = replace(settings_of(options), runtime=runtime)
+    enlarger = Enlarger(settings, say=say)
     identity = enlarger.identity()
     suffix = f"_x{enlarger.factor:g}" if settings.size is None else f"_{format_size(settings.size)}"
     with ExitStack() as stack:

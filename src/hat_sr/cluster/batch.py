@@ -13,9 +13,9 @@ from hat_sr.cluster.places import Place, whole
 from hat_sr.errors import ConfigError, HatError, InputError
 from hat_sr.files import cannot_read
 from hat_sr.image.formats import IMAGE_SUFFIXES, result_suffix, suffix_of
-from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.manifest import Manifest, Outcome, Planned, attempt
+from hat_sr.inference.open import BICUBIC
 from hat_sr.model.banded import Report
 
 

@@ -3,16 +3,23 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from hat_sr.checkpoints.named import label
+from hat_sr.errors import ConfigError
 from hat_sr.evaluate.metrics import psnr
 from hat_sr.evaluate.pairs import read_rgb
 from hat_sr.image.resize import imresize
-from hat_sr.inference.network import Network
+from hat_sr.inference.device import find_device
+from hat_sr.inference.engine import Network
+from hat_sr.inference.open import BICUBIC, bicubic, open_network
+from hat_sr.inference.upscale import Upscale, padded
 from hat_sr.lam.attribution import EPSILON, KERNEL_SIZE, SIGMA, STEPS, Attribution, Window, local_attribution_map
+from hat_sr.runtime.session import Session
 
 SHARES = (0.9, 0.95, 0.99)
 """Of the map's sum, for which the area is told."""
@@ -55,6 +62,55 @@ class Explained:
     """Of the whole result, in dB, as benchmarks measure it; None if the ground truth is not known."""
     window_psnr: float | None
     """Of the window alone."""
+
+
+def open_explained(names: Sequence[str], *, device: str | torch.device = "auto") -> tuple[Network, ...]:
+    """What `open_network` opens, but no exported files: all of one factor, for RGB, in float32, in the names' order.
+
+    Images may be on any device: each network's `upscale` takes them to `device`, and its result back.
+    Raises ConfigError if the factors differ or there is none, if two have one name, for a network that is not for RGB
+    or an unknown device, and as `open_network`.
+    """
+    device = find_device(device)
+    loaded = {name: _differentiable(name) for name in names if name != BICUBIC}
+    scales = {network.scale for network in loaded.values()}
+    if not scales:
+        raise ConfigError(f"models {', '.join(names) or '(none)'}: name a network; bicubic takes the factor of others")
+    if len(scales) > 1:
+        listed = ", ".join(f"{name} enlarges by {network.scale}" for name, network in loaded.items())
+        raise ConfigError(f"{listed}: networks of one factor can be compared; make a call for each")
+    for name, network in loaded.items():
+        if network.in_chans != 3:
+            raise ConfigError(f"{name} takes {network.in_chans} channels: networks for RGB are compared")
+        network.module.to(device)
+    loaded[BICUBIC] = bicubic(scales.pop())
+    networks = [loaded[name] for name in names]
+    if len({network.name for network in networks}) < len(networks):
+        raise ConfigError(f"models {', '.join(names)}: each needs another name, folder and suffix left aside")
+    return tuple(replace(network, upscale=_on_device(network.upscale, device)) for network in networks)
+
+
+def _differentiable(name: str) -> Network:
+    """The network of that name, for images of any size, with gradients. Raises ConfigError for an exported one."""
+    found = open_network(name)
+    if isinstance(found, Network):
+        return found
+    if isinstance(found, Session):
+        raise ConfigError(f"{name} is exported, and has no gradients: name the weights that it was made from")
+    multiple, scale = found.config.window_size, found.config.upscale
+    return Network(
+        name=label(name),
+        title="HAT",
+        upscale=padded(found, multiple=multiple, scale=scale),
+        scale=scale,
+        in_chans=found.config.in_chans,
+        size_multiple=multiple,
+        module=found,
+    )
+
+
+def _on_device(upscale: Upscale, device: torch.device) -> Upscale:
+    return lambda x: upscale(x.to(device)).to(x.device)
 
 
 def explain(

@@ -7,7 +7,6 @@ from hat_sr.checkpoints.named import AUTO, FOR_PHOTOS, bundled_by_factor, bundle
 from hat_sr.image.decode import Header
 from hat_sr.image.noise import NOISY, noise_in_file
 from hat_sr.inference.device import PRECISION_NAMES
-from hat_sr.inference.network import PlainUpscaler
 from hat_sr.inference.sizing import chain
 from hat_sr.inference.upscaler import Upscaler
 
@@ -24,12 +23,12 @@ class Choice:
         model: str,
         scale: float,
         *,
-        open_named: Callable[[str], Upscaler | PlainUpscaler],
+        open_named: Callable[[str], Upscaler],
         say: Callable[[str], None],
     ) -> None:
         self._is_auto = model == AUTO
         self._open_named, self._say = open_named, say
-        self._opened: dict[str, Upscaler | PlainUpscaler] = {}
+        self._opened: dict[str, Upscaler] = {}
         self._usual = bundled_for(scale) if self._is_auto else model
         self._used: set[str] = set()
         self._told_of_loss = False
@@ -51,9 +50,7 @@ class Choice:
         fingerprints = [self._network(name).fingerprint() for name in dict.fromkeys(names)]
         return f"{', '.join(fingerprints)}; noise from {NOISY:g}"
 
-    def networks(
-        self, source: Path, header: Header, factor: float, *, page: int | None = None
-    ) -> list[Upscaler | PlainUpscaler]:
+    def networks(self, source: Path, header: Header, factor: float, *, page: int | None = None) -> list[Upscaler]:
         """What makes this picture larger by `factor`, one after the other. Raises ImageError if it cannot be read.
 
         Says why where it is not the usual one: of noise for each picture, of loss once.
@@ -82,7 +79,7 @@ class Choice:
         head, *rest = chain(factor, first=first, then=then)
         return [first[head], *(then[one] for one in rest)]
 
-    def _network(self, name: str) -> Upscaler | PlainUpscaler:
+    def _network(self, name: str) -> Upscaler:
         if name not in self._opened:
             self._opened[name] = self._open_named(name)
         return self._opened[name]

@@ -5,7 +5,7 @@ Which network it goes through, how large it becomes, and whether it is made in m
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -14,31 +14,25 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from hat_sr.checkpoints.named import AUTO, DEFAULT_SCALE
 from hat_sr.errors import ConfigError, InputError
 from hat_sr.image.decode import Header, read_header
 from hat_sr.image.formats import check_size, format_for
 from hat_sr.image.io import Image, check_output, read_image, write_image, write_pages
-from hat_sr.inference.baselines import load_upscale
 from hat_sr.inference.choice import Choice
 from hat_sr.inference.device import PRECISION_NAMES, Precision
 from hat_sr.inference.journal import discard
 from hat_sr.inference.memory import memory_budget, picture_bytes
-from hat_sr.inference.network import PlainUpscaler
+from hat_sr.inference.open import RuntimeName, open_network
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import fitted_size, format_size, reached_by, scaled_size, upscale_to
 from hat_sr.inference.streaming import Say, is_unfinished, upscale_file
 from hat_sr.inference.upscale import Upscale
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.model.banded import Report
-from hat_sr.model.hat import HAT
-from hat_sr.runtime.session import Session, open_session, runtime_of
 
 logger = logging.getLogger(__name__)
-
-_Runs = Upscaler | PlainUpscaler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +40,7 @@ class Settings:
     """What is made of every picture. Raises ConfigError for what cannot be."""
 
     model: str = AUTO
-    """A name that `open_upscaler` takes, an exported file, or AUTO: the one in the package that suits the picture."""
+    """What `open_network` takes, or AUTO: the one in the package that suits the picture."""
     scale: float | None = None
     """At least 1; None is the network's own."""
     size: tuple[int | None, int | None] | None = None
@@ -58,6 +52,8 @@ class Settings:
     faithful: bool = True
     """As for `Upscaler`; other networks than HAT are left as they are."""
     device: str = "auto"
+    runtime: RuntimeName = "auto"
+    """As for `open_network`."""
     quality: int | None = None
     """Of JPEG and WebP, 1 to 100."""
     keep_dpi: bool = False
@@ -74,10 +70,17 @@ class Settings:
         return DEFAULT_SCALE if self.scale is None else self.scale
 
 
-def upscaler_of(model: HAT | Session, settings: Settings) -> Upscaler:
-    """What runs a HAT, in torch or exported, with these settings. Raises as `Upscaler`."""
+def open_upscaler(name: str, settings: Settings, *, say: Say = lambda sentence: None) -> Upscaler:
+    """What runs the network of that name with these settings. Raises as `open_network` and `Upscaler`."""
+    network = open_network(
+        name,
+        scale=math.ceil(settings.wanted_scale),
+        precision=settings.precision,
+        runtime=settings.runtime,
+        say=say,
+    )
     return Upscaler(
-        model,
+        network,
         tile=settings.tile,
         memory=settings.memory,
         precision=settings.precision,
@@ -85,36 +88,6 @@ def upscaler_of(model: HAT | Session, settings: Settings) -> Upscaler:
         faithful=settings.faithful,
         device=settings.device,
     )
-
-
-def open_upscaler(name: str, settings: Settings) -> tuple[Upscaler | PlainUpscaler, nn.Module]:
-    """What runs the network of that name with these settings, and the module that holds its weights.
-
-    Raises as `load_upscale`, and ConfigError for settings that cannot be.
-    """
-    network = load_upscale(name, scale=math.ceil(settings.wanted_scale))  # the scale is bicubic's
-    if isinstance(network.module, HAT):
-        return upscaler_of(network.module, settings), network.module
-    if settings.memory is not None:
-        raise ConfigError(f"--memory plans for HAT, and {name} is none: leave it out, or give --tile")
-    plain = PlainUpscaler(
-        network,
-        tile=settings.tile,
-        precision=settings.precision,
-        self_ensemble=settings.self_ensemble,
-        device=settings.device,
-    )
-    return plain, network.module
-
-
-def open_network(name: str, settings: Settings) -> Upscaler | PlainUpscaler:
-    """What runs the network of that name, or that exported file, with these settings.
-
-    Raises as `open_upscaler` and `open_session`.
-    """
-    if runtime_of(Path(name)) is not None:
-        return upscaler_of(open_session(name, precision=settings.precision), settings)
-    return open_upscaler(name, settings)[0]
 
 
 def enlarge_file(
@@ -142,19 +115,21 @@ class Enlarger:
     """Makes files larger, all by the same settings. It opens the network that it takes first, at once.
 
     settings: `precision` "auto" becomes what it is for the network that is opened first, in the attribute, too.
-    open_named: what opens a network by its name. say: told what people should know. Raises as `open_network`.
+    say: told what people should know. Raises as `open_upscaler`.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        open_named: Callable[[str, Settings], Upscaler | PlainUpscaler] = open_network,
         say: Say = lambda sentence: None,
     ) -> None:
         self._say = say
         self._choice = Choice(
-            settings.model, settings.wanted_scale, open_named=lambda name: open_named(name, settings), say=say
+            settings.model,
+            settings.wanted_scale,
+            open_named=lambda name: open_upscaler(name, settings, say=say),
+            say=say,
         )
         own = DEFAULT_SCALE if settings.model == AUTO else self._choice.usual.scale
         self.factor = own if settings.scale is None else settings.scale
@@ -195,7 +170,7 @@ class Enlarger:
         output.parent.mkdir(parents=True, exist_ok=True)
         check_output(output, *new_size, quality=settings.quality)
         first = networks[0]
-        if isinstance(first, Upscaler) and self._is_to_stream(source, output, header, new_size, networks):
+        if self._is_to_stream(source, output, header, new_size, networks):
             upscale_file(
                 source,
                 output,
@@ -216,7 +191,7 @@ class Enlarger:
         """Make a TIFF of as many pages, each as if it were alone, in the memory of one."""
         headers = [read_header(source, page=page) for page in range(num_pages)]
         sizes = [self._new_size(header) for header in headers]
-        networks = list[Sequence[_Runs]]()
+        networks = list[Sequence[Upscaler]]()
         for number, (header, size) in enumerate(zip(headers, sizes, strict=True), 1):
             check_size(output, *size)
             networks.append(self._choice.networks(source, header, self._factor(header), page=number - 1))
@@ -261,11 +236,11 @@ class Enlarger:
         return memory_budget(torch.device("cpu")) if self.settings.memory is None else self.settings.memory
 
     def _is_to_stream(
-        self, source: Path, output: Path, header: Header, new_size: tuple[int, int], networks: Sequence[_Runs]
+        self, source: Path, output: Path, header: Header, new_size: tuple[int, int], networks: Sequence[Upscaler]
     ) -> bool:
         """Whether it goes from file to file: if it does not fit into memory as a whole, or was begun so."""
         first, *others = networks
-        if isinstance(first, Upscaler) and not others and is_unfinished(source, output, first):
+        if not others and is_unfinished(source, output, first):
             return True
         needed, room = _bytes_as_a_whole(header, new_size, networks), self._room()
         if needed > room and others:
@@ -277,7 +252,7 @@ class Enlarger:
         return needed > room
 
 
-def _bytes_as_a_whole(header: Header, new_size: tuple[int, int], networks: Sequence[_Runs]) -> int:
+def _bytes_as_a_whole(header: Header, new_size: tuple[int, int], networks: Sequence[Upscaler]) -> int:
     """Memory for a picture: of its result, or of what the networks make, from which that is made smaller."""
     product = math.prod(network.scale for network in networks)
     sizes = [new_size, (header.height * product, header.width * product)]
@@ -298,7 +273,7 @@ def _reports(report: Report, works: Sequence[float]) -> Iterator[Report]:
 
 def enlarge_image(
     image: Image,
-    networks: Sequence[_Runs],
+    networks: Sequence[Upscaler],
     new_size: tuple[int, int],
     *,
     name: object = "the picture",
@@ -311,7 +286,7 @@ def enlarge_image(
     works = [math.prod(one.scale for one in networks[:number]) ** 2 for number in range(len(networks))]
     reports = _reports(report, works * (1 if image.alpha is None else 2))  # alpha is a picture of its own
 
-    def step(network: _Runs) -> Upscale:
+    def step(network: Upscaler) -> Upscale:
         return lambda x: network(x, report=next(reports))
 
     steps = [(step(network), network.scale) for network in networks]

@@ -15,7 +15,7 @@ from hat_sr.checkpoints.checkpoint import NETWORK_KEY
 from hat_sr.checkpoints.named import label, local_file
 from hat_sr.checkpoints.wrappers import read_state
 from hat_sr.errors import MissingExtraError, WeightsError, require
-from hat_sr.inference.network import Network
+from hat_sr.inference.engine import Network
 
 
 def load_by_spandrel(name: str, error: WeightsError) -> Network:

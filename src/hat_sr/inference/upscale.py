@@ -1,17 +1,59 @@
-"""The one type that networks, runtimes, baselines and wrappers share, and three wrappers: padding, self-ensemble, and
-colours that stay faithful."""
+"""The one type that networks, runtimes, baselines and wrappers share, the check of what it takes, and three wrappers:
+padding, self-ensemble, and colours that stay faithful."""
 
+import os
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hat_sr.errors import InputError
+
 Upscale = Callable[[Tensor], Tensor]
 """Enlarges a batch of images by a whole factor s: (B, C, H, W) float in [0, 1] → (B, C, s·H, s·W).
 
 Dtype and device stay the same. The result may leave [0, 1] a little: whoever turns it into pixels clamps.
 """
+
+_LEAST, _GREATEST = -0.5, 2.0
+"""Values beyond these are no picture in [0, 1], even one that a network or a filter made brighter."""
+
+
+def check_images(x: object, *, in_chans: int) -> Tensor:
+    """`x` if it is a batch of images, (B, in_chans, H, W) float in [0, 1]; what is a little beyond is let pass.
+
+    Raises InputError if it is not.
+    """
+    wanted = f"(B, {in_chans}, H, W)"
+    if isinstance(x, str | os.PathLike):
+        raise InputError(
+            f"the input is {str(x)!r}: a tensor {wanted} of floats in [0, 1] is accepted; for files there is "
+            "hat_sr.enlarge_file"
+        )
+    if not isinstance(x, Tensor):
+        raise InputError(
+            f"the input is {type_name(x)}: a tensor {wanted} of floats in [0, 1] is accepted: of RGB in 8 bits, "
+            "torch.from_numpy(numpy.array(picture)).permute(2, 0, 1)[None] / 255"
+        )
+    if x.dim() != 4 or x.shape[1] != in_chans or x.numel() == 0:
+        raise InputError(f"the input has the shape {tuple(x.shape)}: {wanted} with at least one pixel is taken")
+    if not x.is_floating_point():
+        raise InputError(f"the input is {x.dtype}: convert it to float in [0, 1] first")
+    if x.is_meta:
+        raise InputError("the input is on the device meta, without values: make it on cpu or where the network is")
+    least, greatest = (float(value) for value in x.detach().aminmax())
+    if not (least >= _LEAST and greatest <= _GREATEST):  # NaN, too
+        raise InputError(
+            f"the input's values are {least:g} to {greatest:g}: [0, 1] is accepted, black to white: divide values of "
+            "8 bits by 255"
+        )
+    return x
+
+
+def type_name(value: object) -> str:
+    """The full name of a value's type, for messages."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def padded(upscale: Upscale, *, multiple: int, scale: int) -> Upscale:

@@ -1,4 +1,4 @@
-"""`Upscaler`: a HAT, in torch or exported, as an Upscale for images of any size, within the memory there is."""
+"""`Upscaler`: a network as an Upscale for images of any size, within the memory there is."""
 
 import logging
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from hat_sr.errors import ConfigError, InputError
-from hat_sr.inference.arguments import as_network, check_images
 from hat_sr.inference.device import PRECISION_NAMES, Precision
-from hat_sr.inference.engine import engine_for
+from hat_sr.inference.engine import Network, engine_for
 from hat_sr.inference.memory import is_out_of_memory
+from hat_sr.inference.open import as_network
 from hat_sr.inference.tiling import Tiling, plan_axis, plan_tiles, smallest_tile_size, tiled
-from hat_sr.inference.upscale import Upscale, faithful, padded, self_ensemble
+from hat_sr.inference.upscale import Upscale, check_images, faithful, padded, self_ensemble
 from hat_sr.model.banded import Report
 from hat_sr.model.config import HATConfig
 from hat_sr.model.hat import HAT
@@ -58,32 +58,34 @@ class ImagePlan:
 
 
 class Upscaler:
-    """Runs a HAT on images of any size: padding, tiles if need be, self-ensemble, colours kept, device and precision.
+    """Runs a network on images of any size: padding, tiles if need be, self-ensemble, colours kept, device, precision.
 
-    model: a network, one that DataParallel or torch.compile wraps, or its name or file; is copied if another device,
-        precision or mode (eval) is needed, and never changed. Its parts are run band by band: what wraps it, such as
-        torch.compile, is not called. Or an exported one, from `hat_sr.runtime.session.open_session`: it runs on the
-        CPU, all rows at once, in the precision it was opened in.
+    model: a name or a file (see `open_network`), or a network: a HAT, perhaps in DataParallel or torch.compile, which
+        is copied if another device, precision or mode (eval) is needed, and never changed. Its parts are run band by
+        band: what wraps it, such as torch.compile, is not called. Or an exported one, from
+        `hat_sr.runtime.session.open_session`: it runs on the CPU, all rows at once, in the precision it was opened in.
+        Or another `Network`, all rows at once; its module is moved and converted.
     tile: "auto" runs the image whole if the estimated memory allows, in bands of rows, which does not change the
         result, else in the largest tiles that fit; it takes smaller bands and then smaller tiles if memory runs out all
         the same. "off" always runs it whole; a number is the largest side of a tile in LR pixels, context included
         (rounded down to a multiple of window_size).
     memory: bytes to plan with, the result included; None is a share of what is free when it is needed. It is an
-        estimate, and weights and the program itself come on top.
+        estimate, and weights and the program itself come on top. There is none for networks other than HAT.
     precision: of the network's body; what holds the picture itself is in fp32. "auto" is what is fastest: fp16 on CUDA,
-        bf16 on CPUs with AVX512-BF16 or AMX. If a result of fp16 or bf16 is not finite, it and all later ones are
-        computed in fp32, with a warning in the log.
+        bf16 on CPUs with AVX512-BF16 or AMX, and fp32 for networks other than HAT. If a HAT's result in fp16 or bf16 is
+        not finite, it and all later ones are computed in fp32, with a warning in the log.
     self_ensemble: mean over the eight flips and turns; eight times the work.
-    faithful: whether mean colours and flat borders are kept (`hat_sr.inference.upscale`), which networks shift. False
-        is the network's result as it is, which papers score.
+    faithful: whether mean colours and flat borders are kept (`hat_sr.inference.upscale.faithful`), which a HAT shifts.
+        False is the network's result as it is, which papers score, and which other networks always give.
     device: where to compute; "auto" is the accelerator torch finds (CUDA, MPS, XPU), else the CPU.
 
-    Raises ConfigError for settings that cannot be, WeightsError for an exported network that is no HAT of ours.
+    Raises ConfigError for settings that cannot be, WeightsError for an exported network that is no HAT of ours, and as
+    `open_network`.
     """
 
     def __init__(
         self,
-        model: HAT | Session | nn.Module | str | PathLike[str],
+        model: HAT | Session | Network | nn.Module | str | PathLike[str],
         *,
         tile: int | Literal["auto", "off"] = "auto",
         memory: int | None = None,
@@ -94,29 +96,39 @@ class Upscaler:
     ) -> None:
         self._engine = engine_for(as_network(model, precision=precision), device=device, precision=precision)
         self._precision = PRECISION_NAMES[self._engine.dtype]
-        window_size = self.config.window_size
-        self._context = {"tile_pad": 2 * window_size, "blend_size": window_size, "align": window_size}
+        traits = self._engine.traits
+        self._align = traits.align
+        self._context = {"tile_pad": traits.tile_pad, "blend_size": traits.blend_size, "align": traits.align}
         self._smallest_tile = smallest_tile_size(**self._context)
         self._tile = self._checked_tile(tile)
         if memory is not None and memory < 1:
             raise ConfigError(f"memory {memory}: a number of bytes above 0 is accepted")
+        if memory is not None and not self._engine.plans_memory:
+            raise ConfigError(f"memory is planned for HAT, not for {traits.title}: leave it out, or give tile")
         self._memory = memory
-        self._self_ensemble, self._faithful = self_ensemble, faithful
+        self._self_ensemble, self._faithful = self_ensemble, faithful and traits.config is not None
 
     @property
     def scale(self) -> int:
         """Factor between input and output sides."""
-        return self.config.upscale
+        return self._engine.traits.scale
 
     @property
     def config(self) -> HATConfig:
-        """The network's."""
-        return self._engine.config
+        """A HAT's. Raises ConfigError for another network."""
+        if self._engine.traits.config is None:
+            raise ConfigError(f"{self._engine.traits.title} is no HAT, and has no HATConfig")
+        return self._engine.traits.config
 
     @property
     def in_chans(self) -> int:
         """Image channels, in and out."""
-        return self.config.in_chans
+        return self._engine.traits.in_chans
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the network learnt."""
+        return self._engine.traits.num_parameters
 
     @property
     def settings(self) -> dict[str, str]:
@@ -152,15 +164,14 @@ class Upscaler:
 
     def plan_stream(self, height: int, width: int) -> ImagePlan:
         """How an image of this size would be run that is not in memory as a whole: in tiles that are not too large."""
-        budget, largest = self._memory_budget(), _LARGEST_STREAMED // self.config.window_size * self.config.window_size
+        budget, largest = self._memory_budget(), _LARGEST_STREAMED // self._align * self._align
         square = min(self._engine.largest_square(budget), largest)
         tile = self._tile if isinstance(self._tile, int) else max(square, self._smallest_tile)
         return self._plan(tile, height, width, budget)
 
     def plan_tiling(self, height: int, width: int, plan: ImagePlan) -> Tiling:
         """The tiles into which the plan cuts an image of that size; one if it is run whole."""
-        window_size = self.config.window_size
-        whole = max(-(-max(height, width) // window_size) * window_size, self._smallest_tile)
+        whole = max(-(-max(height, width) // self._align) * self._align, self._smallest_tile)
         return plan_tiles(height, width, scale=self.scale, tile_size=plan.tile_size or whole, **self._context)
 
     def __call__(self, x: Tensor, *, progress: Progress | None = None, report: Report = lambda part: None) -> Tensor:
@@ -208,7 +219,7 @@ class Upscaler:
                 progress(num_done, plan.num_forwards)
             return out
 
-        upscale = padded(forward, multiple=self.config.window_size, scale=self.scale)
+        upscale = padded(forward, multiple=self._engine.traits.multiple, scale=self.scale)
         if self._self_ensemble:
             upscale = self_ensemble(upscale)
         return faithful(upscale, scale=self.scale) if self._faithful else upscale
@@ -244,7 +255,7 @@ class Upscaler:
             num_rows=rows,
             num_columns=columns,
             num_views=8 if self._self_ensemble else 1,
-            band_rows=self._band_rows(height, width, budget) or self.config.window_size,
+            band_rows=self._band_rows(height, width, budget) or self._align,
         )
 
     def _band_rows(self, height: int, width: int, budget: int) -> int | None:
@@ -255,13 +266,12 @@ class Upscaler:
 
     def _smaller(self, plan: ImagePlan, height: int, width: int, error: RuntimeError) -> ImagePlan:
         """The plan with bands of half the rows, or else tiles of half the side."""
-        window_size = self.config.window_size
         largest_side = min(plan.tile_size or max(height, width), max(height, width))
         num_rows = largest_side if self._self_ensemble else min(largest_side, height)
-        num_windows = min(plan.band_rows, num_rows + window_size - 1) // window_size
+        num_windows = min(plan.band_rows, num_rows + self._align - 1) // self._align
         if num_windows > 1 and self._engine.has_bands:
-            return replace(plan, band_rows=num_windows // 2 * window_size)
-        tile_size = max(largest_side // 2 // window_size * window_size, self._smallest_tile)
+            return replace(plan, band_rows=num_windows // 2 * self._align)
+        tile_size = max(largest_side // 2 // self._align * self._align, self._smallest_tile)
         smaller = self._plan(tile_size, height, width, budget=0)
         if self._tile != "auto" or smaller.num_forwards == plan.num_forwards:
             raise InputError(
@@ -276,8 +286,8 @@ class Upscaler:
         if tile == "off":
             return "off"
         if isinstance(tile, int) and tile >= self._smallest_tile:
-            return tile // self.config.window_size * self.config.window_size
+            return tile // self._align * self._align
         raise ConfigError(
             f"tile {tile!r} is none of 'auto', 'off' and a number of pixels of at least {self._smallest_tile} "
-            f"(for this network's window_size {self.config.window_size}: a tile includes its context)"
+            f"(for this network: a tile includes {self._context['tile_pad']} pixels of context on each side)"
         )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from hat_sr.checkpoints.named import AUTO, DEFAULT_SCALE, bundled_for, bundled_names, label, load_model
+from hat_sr.checkpoints.named import AUTO, DEFAULT_SCALE, bundled_for, bundled_names, label
 from hat_sr.errors import ConfigError
 from hat_sr.inference.upscaler import Upscaler
 from hat_sr.serve.settings import RefusedError, ServerSettings
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 class Networks:
     """Upscalers by name. For one thread at a time, but for what says otherwise.
 
-    Every network is loaded once, so that one that cannot be is noticed at the start. Raises as `load_model` and
+    Every network is loaded once, so that one that cannot be is noticed at the start. Raises as
     `Upscaler`, and ConfigError if two have one name.
     """
 
@@ -66,9 +66,9 @@ class Networks:
             raise RefusedError(410, f"the network {name} is not on offer any more: send the picture again")
         if self._upscaler is None or name != self._name:
             self._upscaler = None  # so that there are never two
-            model, settings = load_model(self.sources[name]), self._settings
+            settings = self._settings
             self._upscaler = Upscaler(
-                model, precision=settings.precision, device=settings.device, memory=settings.memory
+                self.sources[name], precision=settings.precision, device=settings.device, memory=settings.memory
             )
             self._name = name
             logger.info("%s is loaded", name)

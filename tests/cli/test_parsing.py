@@ -1,6 +1,6 @@
 import pytest
 
-from hat_sr.cli.sizes import parse_bytes
+from hat_sr.cli.parsing import parse_bytes, parse_names
 from hat_sr.errors import InputError
 
 
@@ -10,3 +10,9 @@ def test_sizes():
     for text in ("", "MB", "-1", "5 potatoes"):
         with pytest.raises(InputError, match="is no size"):
             parse_bytes(text)
+
+
+def test_names_between_commas(tmp_path):
+    (tmp_path / "a,b.pth").touch()
+    file = str(tmp_path / "a,b.pth")
+    assert parse_names(["x, y,,x", file]) == ["x", "y", file]

@@ -1,46 +1,20 @@
-"""The networks that `hat-sr benchmark` compares, out of the names and scales on its command line."""
+"""The networks that are compared on benchmarks, by their names and scales."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from hat_sr.checkpoints.checkpoint import weights_digest
 from hat_sr.checkpoints.named import AUTO, FOR_PHOTOS, bundled_for, label
 from hat_sr.errors import ConfigError
 from hat_sr.evaluate.cache import key_of
 from hat_sr.evaluate.compare import ORIGINAL, Entrant
-from hat_sr.inference.baselines import BICUBIC
 from hat_sr.inference.enlarge import Settings, open_upscaler
-from hat_sr.inference.network import PlainUpscaler
+from hat_sr.inference.open import BICUBIC
 from hat_sr.inference.sizing import upscale_to
 from hat_sr.inference.upscaler import Upscaler
-from hat_sr.model.hat import HAT
-
-
-def parse_names(texts: Sequence[str]) -> list[str]:
-    """What stands between commas, once each; but a file whose name has a comma is one name.
-
-    Raises ConfigError if there is nothing.
-    """
-    parts = [part for text in texts for part in ([text] if Path(text).is_file() else text.split(","))]
-    names = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
-    if not names:
-        raise ConfigError(f"nothing is named in {', '.join(map(repr, texts))}: give one or more, with commas between")
-    return names
-
-
-def parse_scales(text: str) -> list[int]:
-    """Whole numbers with commas between them, each perhaps with an x: 2 or 2x. Raises ConfigError for anything else."""
-    parts = parse_names([text])
-    try:
-        return [int(part.strip("xX×")) for part in parts]
-    except ValueError as error:
-        raise ConfigError(f"scale {text!r}: whole numbers are accepted, with commas between them: 2,3,4") from error
 
 
 def open_entrants(
@@ -57,7 +31,7 @@ def open_entrants(
     given = list(dict.fromkeys([*given, *(name for name in names if name not in (AUTO, BICUBIC))]))
     entrants: dict[int, list[Entrant]] = {scale: [] for scale in scales}
     for name, shown in zip(given, _labels(given), strict=True):
-        upscaler, module = open_upscaler(name, settings)
+        upscaler = open_upscaler(name, settings)
         resized = lossy and AUTO in names and name == FOR_PHOTOS
         if upscaler.scale not in entrants and name in names and not resized:
             wanted = ", ".join(map(str, scales))
@@ -67,10 +41,9 @@ def open_entrants(
         entrant = Entrant(
             name=shown,
             upscale=upscaler,
-            num_parameters=sum(parameter.numel() for parameter in module.parameters()),
+            num_parameters=upscaler.num_parameters,
             fingerprint=key_of(
-                weights_digest(module),
-                repr(module.config) if isinstance(module, HAT) else type(module).__name__,
+                upscaler.fingerprint(),
                 settings.tile,
                 settings.self_ensemble,
                 str(upscaler.dtype),
@@ -110,9 +83,9 @@ def _resized(entrant: Entrant, own_scale: int, scale: int) -> Entrant:
 
 
 def _repeatable(
-    upscaler: Upscaler | PlainUpscaler, dtype: torch.dtype, tile: int | Literal["auto", "off"], height: int, width: int
+    upscaler: Upscaler, dtype: torch.dtype, tile: int | Literal["auto", "off"], height: int, width: int
 ) -> bool:
     """Whether a result is not one of tiles for want of memory, or of another precision than was asked for."""
-    if isinstance(upscaler, Upscaler) and tile == "auto" and upscaler.plan(height, width).tile_size is not None:
+    if tile == "auto" and upscaler.plan(height, width).tile_size is not None:
         return False
     return upscaler.dtype == dtype
