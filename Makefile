@@ -25,12 +25,11 @@ test-baselines: $(BASELINES)/.installed
 	$(BASELINES)/bin/python -m pytest tests/inference/test_spandrel_networks.py tests/baselines
 
 test-cluster: $(CLUSTER)/.installed
-	RAY_USAGE_STATS_ENABLED=0 $(CLUSTER)/bin/python -m pytest tests/cluster
+	RAY_USAGE_STATS_ENABLED=0 $(CLUSTER)/bin/python -m pytest tests/batch
 
 test-robustness: $(VENV)/.installed-dev
 	$(BIN)/python tests/robustness/mutate_files.py --count 5000
 	$(BIN)/python tests/robustness/kill_folder.py --kills 50
-	$(BIN)/python tests/robustness/kill_folder.py --kills 50 --batch
 	$(BIN)/python tests/robustness/kill_upscale.py --kills 10
 	$(BIN)/python tests/robustness/kill_training.py --kills 10
 	$(BIN)/python tests/robustness/load_serve.py --requests 1000 --clients 50

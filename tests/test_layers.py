@@ -25,7 +25,6 @@ RANKS = {
     "degradation": 4,
     "batch": 5,
     "evaluate": 5,
-    "cluster": 5,
     "train": 6,
     "serve": 6,
     "experiment": 7,

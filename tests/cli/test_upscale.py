@@ -7,10 +7,10 @@ import pytest
 
 from cli.running import run, write_noise
 from hat_sr import save_model
+from hat_sr.batch.ledger import NAME, FileLines, Ledger, Planned
 from hat_sr.image.io import read_image, write_image
 from hat_sr.image.pixels import Image, Metadata
 from hat_sr.inference.journal import Journal
-from hat_sr.inference.manifest import NAME, FileLines, Manifest, Planned
 from hat_sr.inference.strips import Strips
 from hat_sr.model.initialise import initialise_as_interpolator
 from model.tiny import tiny_model
@@ -295,21 +295,19 @@ def test_bicubic_is_a_model_of_any_scale(tmp_path, monkeypatch, words, shape):
 
 
 @pytest.mark.parametrize(("words", "dpi"), [((), 300), (("--keep-dpi",), 150)])
-@pytest.mark.parametrize("command", ["upscale", "batch"])
-def test_dpi_grows_with_the_picture_or_is_kept(tmp_path, monkeypatch, command, words, dpi):
+def test_dpi_grows_with_the_picture_or_is_kept(tmp_path, monkeypatch, words, dpi):
     attributes = (("XResolution", "float", 150.0), ("YResolution", "float", 150.0), ("ResolutionUnit", "string", "in"))
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in/a.tif", Image(np.zeros((5, 7, 3), np.uint8), metadata=Metadata(attributes=attributes)))
-    to = ("-o",) if command == "upscale" else ()
-    words = (tmp_path / "in", *to, tmp_path / "out", "--model", "bicubic", "--scale", "2", *words)
-    assert run(monkeypatch, command, *words) == 0
+    words = (tmp_path / "in", "-o", tmp_path / "out", "--model", "bicubic", "--scale", "2", *words)
+    assert run(monkeypatch, "upscale", *words) == 0
     assert ("XResolution", "float", float(dpi)) in read_image(tmp_path / "out/a.tif").metadata.attributes
 
 
 def test_memory_is_planned_for_hat_alone(tmp_path, monkeypatch, capsys):
     write_noise(tmp_path / "a.png", 5, 7)
     assert run(monkeypatch, "upscale", tmp_path / "a.png", "--model", "bicubic", "--memory", "1GiB") == 2
-    assert "--memory plans for HAT, and bicubic is none" in capsys.readouterr().err
+    assert "memory is planned for HAT, and bicubic is none" in capsys.readouterr().err
     assert run(monkeypatch, "upscale", tmp_path / "a.png", "--scale", "0") == 2
     assert "scale 0 must be a number from 1 to 65,536" in capsys.readouterr().err
 
@@ -443,7 +441,7 @@ def test_a_folder_is_done_once(folder, capsys):
     assert not {name for name in after if times(folder.folder / "out")[name] == after[name]}
 
 
-def test_an_odd_line_in_the_manifest_is_named_once_and_later_runs_are_known(folder, capsys, caplog):
+def test_an_odd_line_in_the_ledger_is_named_once_and_later_runs_are_known(folder, capsys, caplog):
     (folder.folder / "in/c.png").unlink()
     for output, name in (((), "in"), (("-o", "out"), "out")):
         assert folder("in", *output) == 0
@@ -522,8 +520,8 @@ def test_a_folder_that_was_interrupted_goes_on(folder, monkeypatch):
 
 
 def test_two_calls_in_one_folder_at_a_time(folder, capsys):
-    with Manifest(FileLines(folder.folder / "out"), {}) as manifest:
-        manifest.begin([Planned(result="x.png", input="x.png", stamp=None, before=None)])
+    with Ledger(FileLines(folder.folder / "out"), {}) as ledger:
+        ledger.begin([Planned(result="x.png", input="x.png", stamp=None, before=None)])
         assert folder("in", "-o", "out") == 1
     assert "out: another process is at work there: start again when it is done" in capsys.readouterr().err
     assert times(folder.folder / "out") == {}

@@ -1,6 +1,6 @@
-"""Kill `hat-sr upscale FOLDER`, or `hat-sr batch`, with -9 at random moments, start it again until it comes to its end.
+"""Kill `hat-sr upscale FOLDER` with -9 at random moments, start it again until it comes to its end.
 
-python tests/robustness/kill_folder.py --kills 50 [--batch]
+python tests/robustness/kill_folder.py --kills 50
 
 Then every result must be there once, equal to that of an undisturbed run, made once, with nothing half made beside it.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hat_sr.batch.ledger import NAME
 from hat_sr.files import PART_PREFIX
 from hat_sr.image.io import write_image
 from hat_sr.image.pixels import Image
 from hat_sr.inference.lines import read_lines
-from hat_sr.inference.manifest import NAME
 
 MODEL = "hat-xxs-x2"
 
@@ -39,7 +39,7 @@ class Found:
     wrong: int = 0
     """Results that are missing, half made or not equal to those of the undisturbed run."""
     twice: int = 0
-    """Results that were made again, or that the manifest says were."""
+    """Results that were made again, or that the ledger says were."""
 
 
 def prepare(folder: Path, *, num_files: int) -> None:
@@ -52,10 +52,9 @@ def prepare(folder: Path, *, num_files: int) -> None:
         write_image(place / f"{number:03}.{'jpg' if number % 5 == 0 else 'png'}", Image(pixels))
 
 
-def start(folder: Path, output: str, *, batch: bool) -> subprocess.Popen[bytes]:
+def start(folder: Path, output: str) -> subprocess.Popen[bytes]:
     """The command, as a user starts it."""
-    words = ["batch", "in", output] if batch else ["upscale", "in", "-o", output]
-    command = [sys.executable, "-m", "hat_sr", *words, "--model", MODEL]
+    command = [sys.executable, "-m", "hat_sr", "upscale", "in", "-o", output, "--model", MODEL]
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
 
 
@@ -65,10 +64,10 @@ def results(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
 
 
-def compare(folder: Path, *, kills: int, seed: int, num_files: int = 40, batch: bool = False) -> Found:
+def compare(folder: Path, *, kills: int, seed: int, num_files: int = 40) -> Found:
     """Enlarge a folder undisturbed, and with kills into as many other folders as it takes."""
     prepare(folder, num_files=num_files)
-    if start(folder, "undisturbed", batch=batch).wait() != 0:
+    if start(folder, "undisturbed").wait() != 0:
         raise RuntimeError("the undisturbed run failed")
     right = {path: (folder / "undisturbed" / path).read_bytes() for path in results(folder / "undisturbed")}
     found, generator = Found(), random.Random(seed)
@@ -77,7 +76,7 @@ def compare(folder: Path, *, kills: int, seed: int, num_files: int = 40, batch: 
         first: dict[str, int] = {}
         while True:
             before = results(output)
-            process = start(folder, output.name, batch=batch)
+            process = start(folder, output.name)
             if found.kills < kills:
                 while process.poll() is None and results(output) == before and generator.random() > 0.005:
                     time.sleep(0.02)  # mostly until it is at work, sometimes not so long
@@ -106,10 +105,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", action="store_true", help="hat-sr batch, instead of hat-sr upscale")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(Path(folder), kills=options.kills, seed=options.seed, batch=options.batch)
+        found = compare(Path(folder), kills=options.kills, seed=options.seed)
     print(
         f"{found.kills} kills, {found.in_work} of them in the middle of the work; {found.finished} folders came to "
         f"their end, {found.results} results: {found.wrong} wrong, {found.twice} made twice"

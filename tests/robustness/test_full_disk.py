@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cli.running import run, write_noise
+from hat_sr.batch.ledger import NAME
 from hat_sr.image.io import read_image
-from hat_sr.inference.manifest import NAME
 from serve.serving import finished, picture, serving, upload
 
 
@@ -34,16 +34,14 @@ def mounted(tmp_path, monkeypatch):
         subprocess.run(["umount", str(tmp_path / "out")], check=True)
 
 
-def call(monkeypatch, command):
-    words = ("batch", "in", "out") if command == "batch" else ("upscale", "in", "-o", "out")
-    return run(monkeypatch, *words, "--format", "tif", "--model", "bicubic", "--scale", "2")
+def call(monkeypatch):
+    return run(monkeypatch, "upscale", "in", "-o", "out", "--format", "tif", "--model", "bicubic", "--scale", "2")
 
 
-@pytest.mark.parametrize("command", ["upscale", "batch"])
-def test_a_disk_that_fills_up_and_is_made_larger(mounted, monkeypatch, capsys, command):
+def test_a_disk_that_fills_up_and_is_made_larger(mounted, monkeypatch, capsys):
     out = mounted("size=1700k")
     (out / "ballast").write_bytes(bytes(300_000))
-    assert call(monkeypatch, command) == 1
+    assert call(monkeypatch) == 1
     said = capsys.readouterr().err
     names = sorted(path.name for path in out.glob("*.tif"))
     assert 0 < len(names) < 8
@@ -54,29 +52,27 @@ def test_a_disk_that_fills_up_and_is_made_larger(mounted, monkeypatch, capsys, c
     assert sorted(path.name for path in out.iterdir()) == [NAME, *names, "ballast"]
     subprocess.run(["mount", "-o", "remount,size=20m", str(out)], check=True)
     made = {name: (out / name).stat().st_mtime_ns for name in names}
-    assert call(monkeypatch, command) == 0
+    assert call(monkeypatch) == 0
     assert len(list(out.glob("*.tif"))) == 8
     assert made == {name: (out / name).stat().st_mtime_ns for name in names}
 
 
-@pytest.mark.parametrize("command", ["upscale", "batch"])
-def test_a_disk_without_room_for_a_line(mounted, monkeypatch, capsys, command):
+def test_a_disk_without_room_for_a_line(mounted, monkeypatch, capsys):
     out = mounted("size=1m")
     room = shutil.disk_usage(out).free
     (out / "ballast").write_bytes(np.zeros(room, np.uint8))
-    assert call(monkeypatch, command) == 1
+    assert call(monkeypatch) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not list(out.glob("*.tif"))
     (out / "ballast").unlink()
     subprocess.run(["mount", "-o", "remount,size=20m", str(out)], check=True)
-    assert call(monkeypatch, command) == 0
+    assert call(monkeypatch) == 0
     assert len(list(out.glob("*.tif"))) == 8
 
 
-@pytest.mark.parametrize("command", ["upscale", "batch"])
-def test_a_disk_that_may_not_be_written_to(mounted, monkeypatch, capsys, command):
+def test_a_disk_that_may_not_be_written_to(mounted, monkeypatch, capsys):
     out = mounted("size=1m,ro")
-    assert call(monkeypatch, command) != 0
+    assert call(monkeypatch) != 0
     said = capsys.readouterr().err
     assert "cannot be written to" in said or "Read-only file system" in said
     assert list(out.iterdir()) == []

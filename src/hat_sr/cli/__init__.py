@@ -31,7 +31,6 @@ app = App(
 # Named, not imported: a command's module, and torch with it, is loaded when it is asked for.
 for _command, _help in (
     ("upscale:upscale", "Make images larger and sharper."),
-    ("batch:batch", "Make images of a whole store larger and sharper, here or on a Ray cluster."),
     ("benchmark:benchmark", "Score a model on benchmark images, with bicubic beside it."),
     ("lam:lam", "Show which pixels networks use for a part of a picture."),
     ("models:models", "List the networks in the package, and the published ones."),

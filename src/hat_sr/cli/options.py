@@ -1,4 +1,4 @@
-"""The options that `hat-sr upscale` and `hat-sr batch` have in common.
+"""The options of `hat-sr upscale`.
 
 In a module that does not reach OpenImageIO: cyclopts keeps the class to the end, and OpenImageIO would complain then.
 """
@@ -10,7 +10,34 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from hat_sr.checkpoints.named import AUTO
-from hat_sr.inference.device import Precision
+from hat_sr.inference.device import Precision, RuntimeName
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Who does the work.
+
+    Parameters
+    ----------
+    engine
+        local: one file after the other, in this process. ray: by workers on a Ray cluster.
+    address
+        Of the cluster: auto for the one this machine belongs to, HOST:PORT, ray://HOST:10001. Default: one on this
+        machine, for as long as the command runs.
+    workers
+        How many there are, each with a network of its own.
+    cpus
+        Cores of each worker.
+    gpus
+        Of each worker; parts such as 0.5 are shared.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1
+    cpus: Annotated[float, Parameter(validator=Number(gt=0))] = 1.0
+    gpus: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0
 
 
 @Parameter(name="*")
@@ -42,6 +69,9 @@ class Options:
         case. In other runtimes auto is fp32; openvino also has bf16, for the whole network.
     device
         auto, cpu, cuda, cuda:1, mps, xpu.
+    runtime
+        torch, or a runtime on the CPU, for which weights are exported at each call (hat-sr export does it once). auto
+        is torch, or for an exported file its own runtime.
     self_ensemble
         Mean over the eight flips and turns: a little better, eight times slower.
     format
@@ -66,6 +96,7 @@ class Options:
     memory: str | None = None
     precision: Precision = "auto"
     device: str = "auto"
+    runtime: RuntimeName = "auto"
     self_ensemble: Annotated[bool, Parameter(negative="")] = False
     format: str | None = None
     quality: Annotated[int | None, Parameter(validator=Number(gte=1, lte=100))] = None

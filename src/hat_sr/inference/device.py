@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
+RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
+"""What runs a network; "auto" is an exported file's own runtime, and torch for weights."""
+
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISION_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 

@@ -1,4 +1,4 @@
-"""A picture from file to file, as `hat-sr upscale` and `hat-sr batch` make it.
+"""A picture from file to file, as `hat-sr upscale` makes it.
 
 Which network it goes through, how large it becomes, and whether it is made in memory or on disk, strip by strip.
 """
@@ -21,10 +21,10 @@ from hat_sr.image.decode import Header, read_header
 from hat_sr.image.formats import check_size, format_for
 from hat_sr.image.io import Image, check_output, read_image, write_image, write_pages
 from hat_sr.inference.choice import Choice
-from hat_sr.inference.device import PRECISION_NAMES, Precision
+from hat_sr.inference.device import PRECISION_NAMES, Precision, RuntimeName
 from hat_sr.inference.journal import discard
 from hat_sr.inference.memory import memory_budget, picture_bytes
-from hat_sr.inference.open import RuntimeName, open_network
+from hat_sr.inference.open import open_network
 from hat_sr.inference.picture import upscale_image
 from hat_sr.inference.sizing import fitted_size, format_size, reached_by, scaled_size, upscale_to
 from hat_sr.inference.streaming import Say, is_unfinished, upscale_file

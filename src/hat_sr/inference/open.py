@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from hat_sr.checkpoints.named import DEFAULT_SCALE, load_model
 from hat_sr.errors import ConfigError, InputError, WeightsError
 from hat_sr.export import run_in
 from hat_sr.image.resize import resize
-from hat_sr.inference.device import Precision
+from hat_sr.inference.device import Precision, RuntimeName
 from hat_sr.inference.engine import Network
 from hat_sr.inference.spandrel_networks import load_by_spandrel
 from hat_sr.inference.upscale import type_name
@@ -22,8 +22,6 @@ from hat_sr.runtime.session import Session, open_session, runtime_of
 
 BICUBIC = "bicubic"
 """The name of bicubic interpolation, by any whole factor."""
-
-RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 _WRAPPED_IN = ("module", "_orig_mod")
 """Where torch's wrappers keep a network: DataParallel and DistributedDataParallel, torch.compile."""

@@ -104,7 +104,7 @@ class Upscaler:
         if memory is not None and memory < 1:
             raise ConfigError(f"memory {memory}: a number of bytes above 0 is accepted")
         if memory is not None and not self._engine.plans_memory:
-            raise ConfigError(f"memory is planned for HAT, not for {traits.title}: leave it out, or give tile")
+            raise ConfigError(f"memory is planned for HAT, and {traits.title} is none: leave it out, or give tile")
         self._memory = memory
         self._self_ensemble, self._faithful = self_ensemble, faithful and traits.config is not None
 

@@ -1,7 +1,7 @@
-"""What was made of many files, written down, so that the same call does what is missing and nothing twice.
+"""Ledger of finished files, so that a second run skips them.
 
-A manifest is lines of JSON in the folder of the results, which is `.hat-sr-manifest.jsonl` unless that folder is in a
-store (`hat_sr.cluster.places`). A run begins with a line that says its settings and one for each result that is
+It is lines of JSON in the folder of the results: the file `.hat-sr-manifest.jsonl`, or in a store several files
+(`hat_sr.batch.places`). A run begins with a line that says its settings and one for each result that is
 planned, goes on with one for each that was made or failed, and ends with one that says so:
 
     {"run": {"settings": {...}, "version": "0.1.0", "time": "2026-11-26T05:00:00+00:00"}}
@@ -43,7 +43,7 @@ class Planned:
     """A result to be made."""
 
     result: str
-    """Its name, relative to the manifest's folder, with / between folders."""
+    """Its name, relative to the ledger's folder, with / between folders."""
     input: str
     """Name of its input, relative to where that was found."""
     stamp: str | None
@@ -136,7 +136,7 @@ class _Entry:
     reason: str = ""
 
 
-class Manifest:
+class Ledger:
     """What `lines` say of results, for a run by these settings: all that results depend on besides their inputs."""
 
     def __init__(self, lines: Lines, settings: Mapping[str, str]) -> None:
@@ -154,7 +154,7 @@ class Manifest:
             more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
             logger.warning("%s: left out, as it fits no other line: %.80r%s", lines.name, odd[0], more)
 
-    def __enter__(self) -> "Manifest":
+    def __enter__(self) -> "Ledger":
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,8 +1,8 @@
 import pytest
 
+from hat_sr.batch.ledger import NAME, FileLines, Ledger, Outcome, Planned, attempt, stamp
 from hat_sr.errors import ImageError, OutputError
 from hat_sr.inference.lines import read_lines
-from hat_sr.inference.manifest import NAME, FileLines, Manifest, Outcome, Planned, attempt, stamp
 
 SETTINGS = {"network": "abc", "scale": "4"}
 
@@ -12,17 +12,17 @@ def planned(name="a.png", stamp="1 bytes", before=None):
 
 
 def opened(folder, settings=SETTINGS):
-    return Manifest(FileLines(folder), settings)
+    return Ledger(FileLines(folder), settings)
 
 
 def run(folder, *outcomes, plans=None, end=True, settings=SETTINGS):
     """A run of which nothing else is planned, if nothing is said."""
-    with opened(folder, settings) as manifest:
-        manifest.begin(plans or [planned(one.result, one.stamp) for one in outcomes])
+    with opened(folder, settings) as ledger:
+        ledger.begin(plans or [planned(one.result, one.stamp) for one in outcomes])
         for one in outcomes:
-            manifest.add(one)
+            ledger.add(one)
         if end:
-            manifest.end()
+            ledger.end()
 
 
 DONE = Outcome(result="a.png", stamp="1 bytes")
@@ -58,10 +58,10 @@ def test_verdicts(tmp_path, outcome, now, options, verdict):
 
 def test_results_of_other_settings_are_not_replaced_unasked(tmp_path):
     run(tmp_path, DONE)
-    manifest = opened(tmp_path, {**SETTINGS, "scale": "2"})
-    assert manifest.verdict(planned(before="9 bytes")) == "refuse"
-    assert manifest.verdict(planned(before="9 bytes"), overwrite=True) == "do"
-    assert manifest.verdict(planned(before=None)) == "do"
+    ledger = opened(tmp_path, {**SETTINGS, "scale": "2"})
+    assert ledger.verdict(planned(before="9 bytes")) == "refuse"
+    assert ledger.verdict(planned(before="9 bytes"), overwrite=True) == "do"
+    assert ledger.verdict(planned(before=None)) == "do"
     run(tmp_path, FAILED, settings={"scale": "2"})
     assert opened(tmp_path).verdict(planned()) == "do"
 
@@ -69,11 +69,11 @@ def test_results_of_other_settings_are_not_replaced_unasked(tmp_path):
 @pytest.mark.parametrize(("there", "verdict"), [(None, "do"), ("old", "do"), ("new", "done")])
 def test_killed_between_a_result_and_its_line(tmp_path, there, verdict):
     run(tmp_path, plans=[planned(before="old")], end=False)
-    with opened(tmp_path) as manifest:
+    with opened(tmp_path) as ledger:
         again = planned(before=there)
-        assert manifest.verdict(again) == verdict
-        manifest.begin([], done=[again] if verdict == "done" else [])
-        manifest.end()
+        assert ledger.verdict(again) == verdict
+        ledger.begin([], done=[again] if verdict == "done" else [])
+        ledger.end()
     assert (opened(tmp_path).verdict(planned(before="old")) == "done") == (verdict == "done")
 
 
@@ -92,13 +92,13 @@ def test_an_interrupted_overwrite_goes_on(tmp_path):
     plans = [planned("a.png", before="old"), planned("b.png", before="old"), planned("c.png", before="old")]
     run(tmp_path, DONE, plans=plans, end=False)
     run(tmp_path, Outcome(result="b.png", stamp="1 bytes"), plans=plans[1:], end=False)
-    manifest = opened(tmp_path)
+    ledger = opened(tmp_path)
     verdicts = [
-        manifest.verdict(planned(name, before=there), overwrite=True)
+        ledger.verdict(planned(name, before=there), overwrite=True)
         for name, there in (("a.png", "new"), ("b.png", "new"), ("c.png", "old"))
     ]
     assert verdicts == ["done", "done", "do"]
-    assert manifest.verdict(plans[2]) == "do"  # that was allowed once
+    assert ledger.verdict(plans[2]) == "do"  # that was allowed once
     run(tmp_path, plans=plans[2:])
     assert opened(tmp_path).verdict(plans[0], overwrite=True) == "do"
 
@@ -159,9 +159,9 @@ def test_an_odd_line_is_named_and_what_comes_after_it_counts(tmp_path, caplog, o
         file.write(odd + b"\n")
     run(tmp_path, Outcome(result="b.png", stamp="1 bytes"))
     caplog.clear()
-    manifest = opened(tmp_path)
-    assert manifest.verdict(planned("a.png", before="9 bytes")) == "done"
-    assert manifest.verdict(planned("b.png", before="9 bytes")) == "done"
+    ledger = opened(tmp_path)
+    assert ledger.verdict(planned("a.png", before="9 bytes")) == "done"
+    assert ledger.verdict(planned("b.png", before="9 bytes")) == "done"
     (message,) = caplog.messages
     assert message.startswith(f"{tmp_path / NAME}: ")
     assert "left out" in message
@@ -198,14 +198,14 @@ def test_an_end_that_was_damaged_does_not_keep_results_from_being_made_anew(tmp_
 
 def test_one_run_at_a_time(tmp_path):
     early = opened(tmp_path)
-    with opened(tmp_path) as manifest:
-        manifest.begin([planned()])
+    with opened(tmp_path) as ledger:
+        ledger.begin([planned()])
         with pytest.raises(OutputError, match="another process is at work there"):
             opened(tmp_path).begin([planned()])
     with pytest.raises(OutputError, match="another process is at work there"):  # was, since it was read
         early.begin([planned()])
-    with opened(tmp_path) as manifest:
-        manifest.begin([planned()])
+    with opened(tmp_path) as ledger:
+        ledger.begin([planned()])
 
 
 def test_attempts():

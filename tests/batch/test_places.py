@@ -1,9 +1,9 @@
 import fsspec
 import pytest
 
-from hat_sr.cluster.places import Place, whole
+from hat_sr.batch.ledger import FileLines, stamp
+from hat_sr.batch.places import Place, whole
 from hat_sr.errors import InputError
-from hat_sr.inference.manifest import FileLines, stamp
 
 
 @pytest.fixture(params=["memory", "file", "path"])

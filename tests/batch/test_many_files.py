@@ -1,5 +1,4 @@
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -7,7 +6,8 @@ import pytest
 
 from cli.running import run, write_noise
 from hat_sr import save_model
-from hat_sr.cluster.batch import Task
+from hat_sr.batch.plan import Job
+from hat_sr.batch.ray import anywhere, settings_anywhere
 from hat_sr.image.io import read_image
 from hat_sr.inference.enlarge import Settings
 from hat_sr.model.initialise import initialise_as_interpolator
@@ -25,7 +25,7 @@ def memory():
 
 @pytest.fixture
 def batch(tmp_path, monkeypatch):
-    """`hat-sr batch WORDS` with a tiny ×2 interpolator, in a folder with pictures in `in`, one damaged."""
+    """`hat-sr upscale SOURCE -o DESTINATION` with a tiny ×2 interpolator; of the pictures in `in`, one is damaged."""
     model = tiny_model()
     initialise_as_interpolator(model)
     save_model(model, tmp_path / "tiny.safetensors")
@@ -37,8 +37,9 @@ def batch(tmp_path, monkeypatch):
     (work / "in/notes.txt").write_text("left alone")
     monkeypatch.chdir(work)
 
-    def call(*words, command="batch"):
-        return run(monkeypatch, command, *words, "--model", tmp_path / "tiny.safetensors")
+    def call(source, destination=None, *words):
+        to = () if destination is None else ("-o", destination)
+        return run(monkeypatch, "upscale", source, *to, *words, "--model", tmp_path / "tiny.safetensors")
 
     call.folder = work
     return call
@@ -58,8 +59,8 @@ def test_a_store_to_a_store(batch, memory, capsys):
     said = capsys.readouterr().err
     assert "failed: memory://photos/bad.png: damaged or cut short" in said
     assert "3 of 4 done" in said
-    assert "hat-sr-" not in said.replace("hat-sr batch", "")
-    assert batch("in", "-o", "out", command="upscale") == 1
+    assert "hat-sr-" not in said
+    assert batch("in", "out") == 1
     results = found(memory, "/out")
     assert sorted(results) == RESULTS
     for name, data in results.items():
@@ -89,7 +90,7 @@ def test_twice_is_once(batch, memory, capsys):
 def test_a_killed_batch_does_nothing_twice(batch, memory, monkeypatch, capsys):
     """As after kill -9 the lines of results are lost, and what had not yet arrived."""
     with monkeypatch.context() as patched:
-        patched.setattr("hat_sr.inference.manifest.Manifest.add", lambda manifest, outcome: 1 / 0)
+        patched.setattr("hat_sr.batch.ledger.Ledger.add", lambda ledger, outcome: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             batch("in", "memory://out")
     assert sorted(found(memory, "/out")) == ["a.png"]
@@ -101,8 +102,8 @@ def test_a_killed_batch_does_nothing_twice(batch, memory, monkeypatch, capsys):
     assert sorted(found(memory, "/out")) == RESULTS
 
 
-def test_upscale_and_batch_share_what_was_done(batch, capsys):
-    assert batch("in", "-o", "out", command="upscale") == 1
+def test_paths_and_urls_of_a_folder_share_what_was_done(batch, capsys):
+    assert batch("in", "out") == 1
     assert batch("in", "out") == 1
     assert "3 done before; 1 failed before" in capsys.readouterr().err
     assert batch("in", f"file://{batch.folder}/out", "--retry-failed") == 1
@@ -113,20 +114,20 @@ def test_upscale_and_batch_share_what_was_done(batch, capsys):
 def test_workers_are_told_the_precision_that_was_chosen_here(batch, monkeypatch, multiplies, precision):
     monkeypatch.setattr("hat_sr.inference.device.multiplies_bf16", lambda: multiplies)
     told = []
-    monkeypatch.setattr("hat_sr.cli.batch.run_on_ray", lambda task, *args, **how: told.append(task) or [])
+    monkeypatch.setattr("hat_sr.cli.upscale.run_on_ray", lambda jobs, settings, cluster: told.append(settings) or [])
     batch("in", "out", "--engine", "ray")
-    assert [task.settings.precision for task in told] == [precision]
+    assert [settings.precision for settings in told] == [precision]
 
 
 def test_results_of_another_precision_are_not_replaced(batch, monkeypatch, capsys):
     for multiplies in (True, False):
         monkeypatch.setattr("hat_sr.inference.device.multiplies_bf16", lambda multiplies=multiplies: multiplies)
         batch("in", "out")
-    assert "are already there" in capsys.readouterr().err
+    assert "already there, and nothing was made" in capsys.readouterr().err
 
 
 def test_results_beside_their_inputs_are_no_inputs(batch, memory, capsys):
-    assert batch("in", command="upscale") == 1
+    assert batch("in") == 1
     capsys.readouterr()
     assert batch("in", "memory://out") == 1
     assert capsys.readouterr().err.endswith("; 3 results of earlier calls left out\n")
@@ -144,15 +145,15 @@ def test_a_destination_in_the_source(batch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("in", "in"), "the result a.png would replace an input"),
+        (("in", "in"), "the result in/a.png would replace an input"),
         (("in", "out", "--format", "gif"), "format 'gif' cannot be written"),
-        (("out", "in"), "out: there is no such folder, or nothing in it"),
+        (("out", "in"), "out: no such file or folder"),
         (("texts", "in"), "texts holds no image among 1 files"),
         (("in", "nowhere://x"), "nowhere://x cannot be opened"),
         (("in", "out", "--address", "auto"), "give --engine ray"),
         (("in", "out", "--overwrite", "--skip-existing"), "contradict"),
         (("in", "out", "--scale", "2", "--size", "20x"), "give one"),
-        (("in", "other"), "other/a.png and 0 more results are already there"),
+        (("in", "other"), "other/a.png is already there"),
     ],
 )
 def test_a_wrong_call_is_refused_before_any_work(batch, capsys, words, message):
@@ -167,7 +168,7 @@ def test_a_wrong_call_is_refused_before_any_work(batch, capsys, words, message):
 def test_two_results_of_one_name_are_refused(batch, capsys):
     write_noise(batch.folder / "in/a.bmp")
     assert batch("in", "out", "--format", "tif") == 2
-    assert "a.bmp and a.png would both become a.tif" in capsys.readouterr().err
+    assert "in/a.bmp and in/a.png would both become out/a.tif" in capsys.readouterr().err
 
 
 def test_a_picture_that_vanishes_fails_alone(batch, memory, monkeypatch, capsys):
@@ -214,20 +215,22 @@ def test_what_a_killed_batch_left_is_deleted(batch):
     assert not [path for path in left if path.exists()]
 
 
-def test_a_task_for_workers_in_other_folders(batch, tmp_path):
+def test_jobs_and_settings_for_workers_in_other_folders(batch):
     model = Path("../tiny.safetensors")
-    task = Task(source="in", destination="memory://out", settings=Settings(model=str(model), scale=2))
-    elsewhere = task.from_anywhere()
+    folders = {"source": "in", "destination": "memory://out"}
+    job = Job(input="a.png", result="a.png", stamp=None, before=None, in_ledger=True, **folders)
+    (elsewhere,) = anywhere([job])
     assert Path(elsewhere.source).is_absolute()
     assert Path(elsewhere.source).samefile("in")
-    assert Path(elsewhere.settings.model).is_absolute()
-    assert Path(elsewhere.settings.model).samefile(model)
-    assert (elsewhere.destination, elsewhere.settings.scale) == ("memory://out", 2)
+    assert elsewhere.destination == "memory://out"
+    settings = settings_anywhere(Settings(model=str(model), scale=2))
+    assert Path(settings.model).is_absolute()
+    assert Path(settings.model).samefile(model)
+    assert settings.scale == 2
     for name in ("auto", "hat-xs-x2"):
         Path(name).mkdir()  # names go before files
     for name in ("auto", "hat-xs-x2", "bicubic", "hf://someone/something"):
-        named = replace(task, settings=Settings(model=name, scale=2)).from_anywhere()
-        assert named.settings.model == name
+        assert settings_anywhere(Settings(model=name, scale=2)).model == name
 
 
 def test_without_ray_it_says_what_to_install(batch, capsys):
@@ -257,3 +260,26 @@ def test_links_to_folders_are_followed(batch, capsys):
         assert batch("in", "out") == 0
     assert "4 done before" in capsys.readouterr().err
     assert sorted(path.name for path in (batch.folder / "out/seen").iterdir()) == ["d.jfif"]
+
+
+def test_a_file_and_a_pattern_in_a_store(batch, memory, capsys):
+    memory.put(f"{batch.folder}/in/", "memory://photos", recursive=True)
+    assert batch("memory://photos/a.png", "memory://out/large.png") == 0
+    assert capsys.readouterr().err.splitlines()[-1].endswith("memory://out/large.png")
+    assert batch("memory://photos/trip/*.[pt]*", "memory://out/") == 0
+    assert batch("memory://photos/a.png") == 0
+    assert sorted(found(memory, "/out")) == ["b.png", "c.tif", "large.png"]
+    assert memory.exists("/photos/a_x2.png")
+    assert batch("memory://photos/a.png", "memory://out/large.png") == 2
+    assert "memory://out/large.png is already there" in capsys.readouterr().err
+    assert batch("memory://photos/*.webp", "memory://out/") == 2
+    assert "memory://photos/*.webp: no file or folder fits this pattern" in capsys.readouterr().err
+
+
+def test_results_in_a_store_lie_beside_their_inputs_once(batch, memory, capsys):
+    memory.put(f"{batch.folder}/in/", "memory://photos", recursive=True)
+    for _ in range(2):
+        assert batch("memory://photos") == 1
+    assert "3 done before; 1 failed before" in capsys.readouterr().err
+    paths = [path for path in memory.find("/photos") if "/." not in path]
+    assert sum("_x2" in path for path in paths) == 3

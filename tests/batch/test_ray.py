@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cli.running import write_noise
+from hat_sr.batch.ledger import NAME
 from hat_sr.inference.lines import read_lines
-from hat_sr.inference.manifest import NAME
 
 pytest.importorskip("ray", reason="Ray is not installed: make test-cluster")
 
@@ -25,7 +25,7 @@ ONE_THREAD = {
 
 
 def start(folder, *words):
-    command = [sys.executable, "-m", "hat_sr", "batch", "in", *words, "--model", "hat-xs-x2"]
+    command = [sys.executable, "-m", "hat_sr", "upscale", "in", "-o", *words, "--model", "hat-xs-x2"]
     return subprocess.Popen(command, cwd=folder, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
 
 
@@ -110,29 +110,29 @@ def test_a_file_that_ends_its_worker_fails_alone(folder, tmp_path):
     """Its worker is killed whenever it begins with that file, as it would be if memory ran out."""
     program = """
 import os, signal, sys
-from hat_sr.cluster.batch import Task, BatchWorker
-from hat_sr.cluster.ray import RayWorker, run_on_ray
+from hat_sr.batch.local import BatchWorker
+from hat_sr.batch.plan import Job
+from hat_sr.batch.ray import Cluster, RayWorker, run_on_ray
 from hat_sr.inference.enlarge import Settings
-from hat_sr.inference.manifest import Planned
 
 run = BatchWorker.run
-def fatal(worker, planned, **options):
-    if planned.input == "1/4.png":
+def fatal(worker, job, **options):
+    if job.input == "1/4.png":
         os.kill(os.getpid(), signal.SIGKILL)
-    return run(worker, planned, **options)
+    return run(worker, job, **options)
 
 class Patched(RayWorker):
     def __call__(self, row):
         BatchWorker.run = fatal
         return super().__call__(row)
 
-import hat_sr.cluster.ray
-hat_sr.cluster.ray.RayWorker = Patched
+import hat_sr.batch.ray
+hat_sr.batch.ray.RayWorker = Patched
 settings = Settings(model="bicubic", scale=2)
-task = Task(source=os.path.abspath("in"), destination=os.path.abspath("fatal"), settings=settings)
 names = [f"{number % 3}/{number}.png" for number in range(24)]
-planned = [Planned(result=name, input=name, stamp=None, before=None) for name in names]
-for outcome in run_on_ray(task, planned, num_workers=2):
+places = {"source": "in", "destination": "fatal", "in_ledger": True}
+jobs = [Job(result=name, input=name, stamp=None, before=None, **places) for name in names]
+for _, outcome in run_on_ray(jobs, settings, Cluster(num_workers=2)):
     print(outcome.result, outcome.reason, flush=True)
 """
     ran = subprocess.run(
@@ -156,7 +156,7 @@ os.chdir(here)
 from hat_sr.cli import main
 main()
 """
-    words = ["batch", "in", "relative", "--engine", "ray", "--model", "bicubic", "--scale", "2"]
+    words = ["upscale", "in", "-o", "relative", "--engine", "ray", "--model", "bicubic", "--scale", "2"]
     ran = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path), *words],
         cwd=folder,

@@ -1,5 +1,6 @@
-"""Folders wherever fsspec finds them: on a disk, in S3 or Google Cloud Storage, in memory."""
+"""Folders on this machine, and wherever fsspec finds them: in S3 or Google Cloud Storage, in memory."""
 
+import re
 import secrets
 import tempfile
 import time
@@ -7,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
+from hat_sr.batch.ledger import NAME, FileLines, Lines, stamp
 from hat_sr.errors import InputError, require
 from hat_sr.files import is_abandoned, is_part, list_files, part_name, remove_leftovers
 from hat_sr.inference.lines import format_lines, parse_lines
-from hat_sr.inference.manifest import NAME, FileLines, Lines, stamp
 
 _PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci"}
 """Stores where an object is there when all of it has arrived, and not before."""
@@ -23,9 +24,47 @@ _VERSIONS = ("ETag", "etag", "generation", "LastModified", "last_modified", "upd
 _LINES_AT_ONCE, _SECONDS_AT_ONCE = 1000, 30
 
 
+def is_url(text: str) -> bool:
+    """True for a URL, False for a path on this machine."""
+    return "://" in text
+
+
 def whole(url: str) -> str:
     """A path on this machine from its root on; a URL as it is."""
-    return url if "://" in url else str(Path(url).absolute())
+    return url if is_url(url) else str(Path(url).absolute())
+
+
+def shown(folder: str, name: str) -> str:
+    """The path or URL of a file in a folder."""
+    return f"{folder.rstrip('/')}/{name}" if is_url(folder) else str(Path(folder) / name)
+
+
+def kind_of(url: str) -> Literal["file", "folder"] | None:
+    """What is there, by what the store says; None if there is nothing. Raises as `Place`."""
+    store, path = _opened(url)
+    try:
+        return "folder" if store.info(path)["type"] == "directory" else "file"
+    except FileNotFoundError:
+        return None
+
+
+def matching(pattern: str) -> list[str]:
+    """URLs of the files and folders that fit a pattern, sorted. Raises as `Place`."""
+    store, path = _opened(pattern)
+    end = re.search(r"[*?\[]", pattern)
+    base = pattern[: end.start() if end else None].rpartition("/")[0]
+    root = store._strip_protocol(base).rstrip("/")
+    return [base + match.removeprefix(root) for match in sorted(store.glob(path))]
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    fsspec = require("fsspec", extra="cluster")
+    try:
+        store, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{url} cannot be opened: {error}") from error
+    return store, str(path)
 
 
 class Place:
@@ -35,20 +74,20 @@ class Place:
     """
 
     def __init__(self, url: str) -> None:
-        fsspec = require("fsspec", extra="cluster")
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise InputError(f"{url} cannot be opened: {error}") from error
-        self.url = url.rstrip("/")
-        protocols = [self._fs.protocol] if isinstance(self._fs.protocol, str) else list(self._fs.protocol)
-        self._puts_whole = not _PUT_WHOLE.isdisjoint(protocols)
-        self.local = Path(self._root) if "file" in protocols else None
+        self.url = url if url == "/" else url.rstrip("/")
+        self.local: Path | None = Path(url)
         """Where it is on this machine's disks; None if it is elsewhere."""
+        self._fs: Any = None
+        self._root, self._puts_whole = url, False
+        if is_url(url):
+            self._fs, self._root = _opened(url)
+            protocols = [self._fs.protocol] if isinstance(self._fs.protocol, str) else list(self._fs.protocol)
+            self._puts_whole = not _PUT_WHOLE.isdisjoint(protocols)
+            self.local = Path(self._root) if "file" in protocols else None
 
     def shown(self, name: str) -> str:
         """The file's name for people."""
-        return f"{self.url}/{name}"
+        return shown(self.url, name)
 
     def files(self, *, onerror: Callable[[OSError], None], leave_out: "Place | None" = None) -> dict[str, str | None]:
         """Names and stamps of all files, but hidden ones and those in `leave_out`, if that is a folder in this one.
@@ -58,8 +97,10 @@ class Place:
         """
 
         def told(error: OSError) -> None:  # by the name that people gave
-            inner = PurePosixPath(error.filename).relative_to(self._root)
-            onerror(OSError(error.errno, error.strerror, f"{self.url}/{inner}".removesuffix("/.")))
+            if is_url(self.url):
+                inner = PurePosixPath(error.filename).relative_to(self._root)
+                error = OSError(error.errno, error.strerror, f"{self.url}/{inner}".removesuffix("/."))
+            onerror(error)
 
         if self.local is not None:
             left_out = [] if leave_out is None or leave_out.local is None else [leave_out.local]
@@ -94,7 +135,8 @@ class Place:
         own, others = (
             PurePosixPath(place._root if place.local is None else place.local.resolve()) for place in (self, other)
         )
-        if type(self._fs) is not type(other._fs) or not own.is_relative_to(others):
+        is_same = type(self._fs) is type(other._fs) if self.local is None else other.local is not None
+        if not is_same or not own.is_relative_to(others):
             return None
         name = own.relative_to(others).as_posix()
         return "" if name == "." else name
@@ -136,7 +178,7 @@ class Place:
                 self._remove_leftovers(self._path(folder).removesuffix("/."))
 
     def lines(self) -> Lines:
-        """Where its manifest is kept."""
+        """Where its ledger is kept."""
         return StoreLines(self._fs, self._path(Path(NAME).stem)) if self.local is None else FileLines(self.local)
 
     def _remove_leftovers(self, folder: str) -> None:

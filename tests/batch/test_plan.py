@@ -1,11 +1,11 @@
 import json
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import pytest
 
-from hat_sr.cli.jobs import plan_jobs, sort_jobs
+from hat_sr.batch.ledger import NAME
+from hat_sr.batch.plan import plan_jobs, sort_jobs
 from hat_sr.errors import ConfigError, InputError
-from hat_sr.inference.manifest import NAME
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def photos(tmp_path, monkeypatch):
 
 def plan(*inputs, output=None, suffix="_x4", image_format=None, overwrite=False, skip_existing=False, quality=None):
     def verdict(job):
-        if not job.output.exists() or overwrite:
+        if job.before is None or overwrite:
             return "do"
         return "skip" if skip_existing else "refuse"
 
     jobs = plan_jobs(inputs, output=output, suffix=suffix, image_format=image_format, quality=quality).jobs
-    return [(job.source.as_posix(), job.output.as_posix()) for job in sort_jobs(jobs, verdict).to_do]
+    return [(job.shown_input, job.shown_result) for job in sort_jobs(jobs, verdict)["do"]]
 
 
 def test_a_file_goes_beside_itself(photos):
@@ -61,13 +61,13 @@ def test_results_beside_inputs_are_no_inputs_of_another_folder(photos):
     (photos / "photos/a_x4.jpg").touch()
     (photos / "photos/lone_x4.jpg").touch()
     plan = plan_jobs(["photos"], output="large", suffix="_x4", image_format=None)
-    assert [job.output.as_posix() for job in plan.jobs] == [
+    assert [job.shown_result for job in plan.jobs] == [
         "large/a.jpg",
         "large/lone_x4.jpg",
         "large/trip/b.PNG",
         "large/trip/c.png",
     ]
-    assert plan.left_out == [Path("photos/a_x4.jpg")]
+    assert plan.left_out == ["photos/a_x4.jpg"]
     assert plan_jobs(["photos"], output=None, suffix="_x4", image_format=None).left_out == []  # it makes that itself
 
 
@@ -211,7 +211,7 @@ def test_links_to_folders_are_followed_and_no_file_is_taken_twice(photos):
 def test_folders_that_cannot_be_read_are_named_and_the_rest_is_planned(photos, closed):
     closed(photos / "photos/trip")
     found = plan_jobs(["photos"], output=None, suffix="_x4", image_format=None)
-    assert [job.source.as_posix() for job in found.jobs] == ["photos/a.jpg"]
+    assert [job.shown_input for job in found.jobs] == ["photos/a.jpg"]
     assert found.unread == ["photos/trip cannot be read: Permission denied"]
     found = plan_jobs(["photos/**/*.jpg"], output=None, suffix="_x4", image_format=None)
     assert (len(found.jobs), found.unread) == (1, ["photos/trip cannot be read"])
@@ -237,7 +237,7 @@ def test_planning_takes_time_in_proportion_to_the_files(photos, monkeypatch):
     for source, result in zip(sources, results, strict=True):
         lines += [{"plan": result, "input": source, "stamp": "", "before": None}, {"done": result, "stamp": ""}]
     (photos / "many" / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    monkeypatch.setattr("hat_sr.cli.jobs.list_files", lambda folder, **_: sources + results)
+    monkeypatch.setattr("hat_sr.batch.places.list_files", lambda folder, **_: sources + results)
     equal, num_compared = PurePath.__eq__, 0
 
     def counted(path, other):

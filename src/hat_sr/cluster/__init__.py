@@ -1,1 +1,0 @@
-"""Many files, here or on a Ray cluster, from and to whatever fsspec opens."""
