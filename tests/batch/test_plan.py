@@ -249,3 +249,9 @@ def test_planning_takes_time_in_proportion_to_the_files(photos, monkeypatch):
     monkeypatch.setattr(PurePath, "__eq__", counted)
     found = plan_jobs(["many"], output="large", suffix="_x4", image_format=None)
     assert (len(found.jobs), len(found.left_out)) == (10_000, 10_000)
+
+
+def test_a_folder_written_in_two_ways_has_one_ledger(photos):
+    jobs = plan_jobs(["photos/", "./photos/trip"], output=None, suffix="_x4", image_format=None).jobs
+    assert {job.destination for job in jobs} == {"photos", "photos/trip"}
+    assert len(jobs) == 3

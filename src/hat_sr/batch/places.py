@@ -1,5 +1,7 @@
 """Folders on this machine, and wherever fsspec finds them: in S3 or Google Cloud Storage, in memory."""
 
+import errno
+import glob
 import re
 import secrets
 import tempfile
@@ -39,22 +41,41 @@ def shown(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if is_url(folder) else str(Path(folder) / name)
 
 
-def kind_of(url: str) -> Literal["file", "folder"] | None:
-    """What is there, by what the store says; None if there is nothing. Raises as `Place`."""
-    store, path = _opened(url)
+def kind_of(place: str) -> Literal["file", "folder"] | None:
+    """What is at a path or URL; None if there is nothing. Raises as `Place`.
+
+    What may not be looked at counts as a file: then that fails when it is read.
+    """
+    if is_url(place):
+        store, path = _opened(place)
+        try:
+            return "folder" if store.info(path)["type"] == "directory" else "file"
+        except FileNotFoundError:
+            return None
     try:
-        return "folder" if store.info(path)["type"] == "directory" else "file"
-    except FileNotFoundError:
-        return None
+        Path(place).lstat()
+        return "folder" if Path(place).is_dir() else "file"
+    except OSError as error:
+        return None if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG) else "file"
 
 
 def matching(pattern: str) -> list[str]:
-    """URLs of the files and folders that fit a pattern, sorted. Raises as `Place`."""
-    store, path = _opened(pattern)
-    end = re.search(r"[*?\[]", pattern)
-    base = pattern[: end.start() if end else None].rpartition("/")[0]
-    root = store._strip_protocol(base).rstrip("/")
-    return [base + match.removeprefix(root) for match in sorted(store.glob(path))]
+    """Paths or URLs of the files and folders that fit a pattern, each once: of several paths to one, the shortest.
+
+    Raises as `Place`.
+    """
+    if is_url(pattern):
+        store, path = _opened(pattern)
+        end = re.search(r"[*?\[]", pattern)
+        base = pattern[: end.start() if end else None].rpartition("/")[0]
+        root = store._strip_protocol(base).rstrip("/")
+        return [base + match.removeprefix(root) for match in sorted(store.glob(path))]
+    # Not Path.glob, which refuses absolute patterns.
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+    once: dict[Path, str] = {}
+    for found in sorted(matches, key=lambda path: (len(path.parts), path)):
+        once.setdefault(found.parent.resolve() / found.name, str(found))
+    return list(once.values())
 
 
 def _opened(url: str) -> tuple[Any, str]:

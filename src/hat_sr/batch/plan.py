@@ -5,7 +5,6 @@ results, or of the one that was searched if results go beside their inputs. What
 is no input.
 """
 
-import errno
 import glob
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -104,10 +103,8 @@ def plan_jobs(
         jobs = [_job(found[0], folder, name, in_ledger=False)]
         if extension is not None and format_for(Path(name)) != format_for(Path(f"x{extension}")):
             raise ConfigError(f"output {output} and format {image_format} disagree: give one of them")
-    elif output is not None:
-        jobs = [_job(one, output, _beside(one.name, "", extension), in_ledger=one.is_searched) for one in found]
     else:
-        jobs = [_job(one, one.folder, _beside(one.name, suffix, extension), in_ledger=one.is_searched) for one in found]
+        jobs = [_job(one, *_place_of(one, output, suffix, extension), in_ledger=one.is_searched) for one in found]
     _check_names(jobs)
     if quality is not None and jobs and not any(format_for(Path(job.result)).name in ("jpeg", "webp") for job in jobs):
         raise ConfigError(
@@ -144,8 +141,8 @@ def _find(inputs: Sequence[str], output: str | None, unread: list[str]) -> list[
         raise InputError("no input: name image files, folders, patterns or URLs")
     found: dict[str, _Found] = {}
     for text in inputs:
-        for path in [text] if _is_there(text) else _expand(text, unread):
-            if _is_folder(path):
+        for path in [text] if kind_of(text) is not None else _expand(text, unread):
+            if kind_of(path) == "folder":
                 files = _search(path, output, unread)
             else:
                 folder, name = _split(path)
@@ -154,33 +151,17 @@ def _find(inputs: Sequence[str], output: str | None, unread: list[str]) -> list[
     return [found[path] for path in sorted(found, key=PurePath)]
 
 
+def _folder(text: str) -> str:
+    """One name for a folder, however it was written."""
+    return text.rstrip("/") if is_url(text) else str(Path(text))
+
+
 def _split(path: str) -> tuple[str, str]:
     """The folder of a file, and its name in there."""
     if is_url(path):
         folder, _, name = path.rpartition("/")
         return folder, name
     return str(Path(path).parent), Path(path).name
-
-
-def _is_there(text: str) -> bool:
-    """True if there is something of that name, even if it may not be looked at: then that fails when it is read."""
-    if is_url(text):
-        return kind_of(text) is not None
-    try:
-        Path(text).lstat()
-    except OSError as error:
-        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
-    return True
-
-
-def _is_folder(text: str) -> bool:
-    """True if it is one that may be looked at."""
-    if is_url(text):
-        return kind_of(text) == "folder"
-    try:
-        return Path(text).is_dir()
-    except OSError:
-        return False
 
 
 def _search(folder: str, output: str | None, unread: list[str]) -> list[_Found]:
@@ -194,34 +175,21 @@ def _search(folder: str, output: str | None, unread: list[str]) -> list[_Found]:
         raise InputError(
             f"{folder} holds no image among {len(files)} files: looked for {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    return [_Found(folder=folder, name=name, is_searched=True, stamp=stamp) for name, stamp in images.items()]
+    return [_Found(folder=_folder(folder), name=name, is_searched=True, stamp=stamp) for name, stamp in images.items()]
 
 
 def _expand(pattern: str, unread: list[str]) -> list[str]:
     """The files and folders that fit, each once: of several paths to one, the shortest."""
     if not glob.has_magic(pattern):
         raise InputError(f"{pattern}: no such file or folder")
-    matches, closed = (matching(pattern), list[str]()) if is_url(pattern) else _expand_here(pattern)
+    matches, closed = matching(pattern), list[str]()
+    if not is_url(pattern) and os.sep in pattern:
+        folders = matching(f"{os.path.split(pattern)[0]}{os.sep}")
+        closed = [f"{folder} cannot be read" for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
     if not matches:
         raise InputError("; ".join([f"{pattern}: no file or folder fits this pattern", *closed]))
     unread += closed
     return matches
-
-
-def _expand_here(pattern: str) -> tuple[list[str], list[str]]:
-    """What fits on this machine, and a sentence for each folder that would have to be read for that."""
-    folders = _glob(f"{os.path.split(pattern)[0]}{os.sep}") if os.sep in pattern else []
-    closed = [f"{folder} cannot be read" for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
-    return [str(path) for path in _glob(pattern)], closed
-
-
-def _glob(pattern: str) -> list[Path]:
-    # Not Path.glob, which refuses absolute patterns.
-    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
-    once: dict[Path, Path] = {}
-    for path in sorted(matches, key=lambda path: (len(path.parts), path)):
-        once.setdefault(path.parent.resolve() / path.name, path)
-    return list(once.values())
 
 
 def _apart(
@@ -251,6 +219,13 @@ def _beside(name: str, suffix: str, extension: str | None) -> str:
     """The name of the result of that file, beside it."""
     path = PurePosixPath(name)
     return str(path.with_name(f"{path.stem}{suffix}{result_suffix(path.suffix, extension)}"))
+
+
+def _place_of(file: _Found, output: str | None, suffix: str, extension: str | None) -> tuple[str, str]:
+    """The folder of its result, and the result's name in there."""
+    if output is None:
+        return file.folder, _beside(file.name, suffix, extension)
+    return _folder(output), _beside(file.name, "", extension)
 
 
 def _names_file(output: str, found: list[_Found]) -> bool:
