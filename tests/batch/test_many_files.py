@@ -6,7 +6,7 @@ import pytest
 
 from cli.running import run, write_noise
 from hat_sr import save_model
-from hat_sr.batch.plan import Job
+from hat_sr.batch.plan import FileJob
 from hat_sr.batch.ray import anywhere, settings_anywhere
 from hat_sr.image.io import read_image
 from hat_sr.inference.enlarge import Settings
@@ -218,7 +218,7 @@ def test_what_a_killed_batch_left_is_deleted(batch):
 def test_jobs_and_settings_for_workers_in_other_folders(batch):
     model = Path("../tiny.safetensors")
     folders = {"source": "in", "destination": "memory://out"}
-    job = Job(input="a.png", result="a.png", stamp=None, before=None, in_ledger=True, **folders)
+    job = FileJob(input="a.png", result="a.png", stamp=None, before=None, in_ledger=True, **folders)
     (elsewhere,) = anywhere([job])
     assert Path(elsewhere.source).is_absolute()
     assert Path(elsewhere.source).samefile("in")

@@ -111,7 +111,7 @@ def test_a_file_that_ends_its_worker_fails_alone(folder, tmp_path):
     program = """
 import os, signal, sys
 from hat_sr.batch.local import BatchWorker
-from hat_sr.batch.plan import Job
+from hat_sr.batch.plan import FileJob
 from hat_sr.batch.ray import Cluster, RayWorker, run_on_ray
 from hat_sr.inference.enlarge import Settings
 
@@ -131,7 +131,7 @@ hat_sr.batch.ray.RayWorker = Patched
 settings = Settings(model="bicubic", scale=2)
 names = [f"{number % 3}/{number}.png" for number in range(24)]
 places = {"source": "in", "destination": "fatal", "in_ledger": True}
-jobs = [Job(result=name, input=name, stamp=None, before=None, **places) for name in names]
+jobs = [FileJob(result=name, input=name, stamp=None, before=None, **places) for name in names]
 for _, outcome in run_on_ray(jobs, settings, Cluster(num_workers=2)):
     print(outcome.result, outcome.reason, flush=True)
 """

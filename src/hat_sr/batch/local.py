@@ -1,11 +1,11 @@
-"""Files upscaled one after the other, in this process. `hat_sr.batch.ray` calls the same `BatchWorker` on many machines."""
+"""Files upscaled one after the other, in this process. `hat_sr.batch.ray` has a `BatchWorker` in each of its own."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from hat_sr.batch.ledger import Outcome, attempt
 from hat_sr.batch.places import Place
-from hat_sr.batch.plan import Job
+from hat_sr.batch.plan import FileJob
 from hat_sr.errors import HatError
 from hat_sr.inference.enlarge import Enlarger
 from hat_sr.model.banded import Report
@@ -18,7 +18,7 @@ class BatchWorker:
         self._enlarger = enlarger
         self._places: dict[str, Place] = {}
 
-    def run(self, job: Job, *, report: Report = lambda part: None) -> Outcome:
+    def run(self, job: FileJob, *, report: Report = lambda part: None) -> Outcome:
         """Make a result, unless something else lies in its place than was there: then a worker that was killed did.
 
         Whatever goes wrong is only noted in the outcome.
@@ -35,7 +35,7 @@ class BatchWorker:
             self._places[folder] = Place(folder)
         return self._places[folder]
 
-    def _make(self, job: Job, report: Report) -> None:
+    def _make(self, job: FileJob, report: Report) -> None:
         destination = self._place(job.destination)
         there = destination.stamp(job.result)
         if there is not None and there != job.before:
@@ -49,8 +49,8 @@ class BatchWorker:
 
 
 def run_here(
-    jobs: Iterable[Job], enlarger: Enlarger, *, report: Callable[[str, float], None]
-) -> Iterator[tuple[Job, Outcome]]:
+    jobs: Iterable[FileJob], enlarger: Enlarger, *, report: Callable[[str, float], None]
+) -> Iterator[tuple[FileJob, Outcome]]:
     """Do the jobs, and tell what became of each.
 
     report: called with an input's path or URL and the part of its result that is done.

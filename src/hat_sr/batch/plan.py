@@ -28,7 +28,7 @@ _SLASHES = tuple({"/", os.sep})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job(Planned):
+class FileJob(Planned):
     """One file in, one file out."""
 
     source: str
@@ -53,7 +53,7 @@ class Job(Planned):
 class FilePlan:
     """What a call is to make."""
 
-    jobs: list[Job]
+    jobs: list[FileJob]
     left_out: list[str]
     """Results of other calls beside their inputs: they are no inputs."""
     unread: list[str]
@@ -114,12 +114,12 @@ def plan_jobs(
     return FilePlan(jobs=_stamped(jobs), left_out=[path for path in results if path not in own], unread=unread)
 
 
-def sort_jobs(jobs: Iterable[Job], verdict: Callable[[Job], Verdict]) -> dict[Verdict, list[Job]]:
+def sort_jobs(jobs: Iterable[FileJob], verdict: Callable[[FileJob], Verdict]) -> dict[Verdict, list[FileJob]]:
     """Jobs by what becomes of them; none of them is to be refused.
 
     Raises ConfigError if results exist and it is not said what to do with them, or a folder cannot be written to.
     """
-    found: dict[Verdict, list[Job]] = {"do": [], "done": [], "failed": [], "skip": [], "refuse": []}
+    found: dict[Verdict, list[FileJob]] = {"do": [], "done": [], "failed": [], "skip": [], "refuse": []}
     for job in jobs:
         found[verdict(job)].append(job)
     if existing := found["refuse"]:
@@ -262,8 +262,8 @@ def _is_folder_to_write(output: str) -> bool:
     return kind_of(output) == "folder" if is_url(output) else Path(output).is_dir()
 
 
-def _job(file: _Found, destination: str, result: str, *, in_ledger: bool) -> Job:
-    return Job(
+def _job(file: _Found, destination: str, result: str, *, in_ledger: bool) -> FileJob:
+    return FileJob(
         source=file.folder,
         input=file.name,
         stamp=file.stamp,
@@ -274,7 +274,7 @@ def _job(file: _Found, destination: str, result: str, *, in_ledger: bool) -> Job
     )
 
 
-def _stamped(jobs: list[Job]) -> list[Job]:
+def _stamped(jobs: list[FileJob]) -> list[FileJob]:
     """The jobs with the stamps of their inputs and of what lies in the place of their results."""
     before: dict[str, dict[str, str | None]] = {}
     for folder in {job.destination for job in jobs}:
@@ -290,7 +290,7 @@ def _stamped(jobs: list[Job]) -> list[Job]:
     ]
 
 
-def _check_names(jobs: list[Job]) -> None:
+def _check_names(jobs: list[FileJob]) -> None:
     by_result: dict[str, str] = {}
     sources = {_identity(job.shown_input) for job in jobs}
     for job in jobs:

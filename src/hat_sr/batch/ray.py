@@ -9,7 +9,7 @@ from typing import Any
 from hat_sr.batch.ledger import Outcome
 from hat_sr.batch.local import BatchWorker
 from hat_sr.batch.places import whole
-from hat_sr.batch.plan import Job
+from hat_sr.batch.plan import FileJob
 from hat_sr.checkpoints.named import AUTO, names_a_path
 from hat_sr.errors import require
 from hat_sr.inference.enlarge import Enlarger, Settings
@@ -43,10 +43,10 @@ class RayWorker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """What becomes of a job, under its number."""
         number = row.pop("number")
-        return {"number": number, **asdict(self._worker.run(Job(**row)))}
+        return {"number": number, **asdict(self._worker.run(FileJob(**row)))}
 
 
-def anywhere(jobs: list[Job]) -> list[Job]:
+def anywhere(jobs: list[FileJob]) -> list[FileJob]:
     """The same jobs for processes that were started in other folders: with whole paths."""
     return [replace(job, source=whole(job.source), destination=whole(job.destination)) for job in jobs]
 
@@ -57,7 +57,7 @@ def settings_anywhere(settings: Settings) -> Settings:
     return replace(settings, model=whole(settings.model)) if is_path else settings
 
 
-def run_on_ray(jobs: list[Job], settings: Settings, cluster: Cluster) -> Iterator[tuple[Job, Outcome]]:
+def run_on_ray(jobs: list[FileJob], settings: Settings, cluster: Cluster) -> Iterator[tuple[FileJob, Outcome]]:
     """Do the jobs on the cluster, and tell what became of each, in whatever order they are done.
 
     A file whose worker was killed is handed to another one; if three end with it alone, it has failed. Raises

@@ -15,7 +15,7 @@ from hat_sr.inference.device import Precision, RuntimeName
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class EngineOptions:
     """Who does the work.
 
     Parameters

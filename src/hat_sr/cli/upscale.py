@@ -12,17 +12,17 @@ from rich.console import Console
 from hat_sr.batch.ledger import Ledger, Outcome, Verdict
 from hat_sr.batch.local import run_here
 from hat_sr.batch.places import Place, is_url
-from hat_sr.batch.plan import FilePlan, Job, plan_jobs, sort_jobs
+from hat_sr.batch.plan import FileJob, FilePlan, plan_jobs, sort_jobs
 from hat_sr.batch.ray import Cluster, run_on_ray
 from hat_sr.cli.messages import say
-from hat_sr.cli.options import Engine, Options
+from hat_sr.cli.options import EngineOptions, Options
 from hat_sr.cli.parsing import parse_bytes
 from hat_sr.cli.progress import PictureBars, progress_bars
 from hat_sr.errors import ConfigError
 from hat_sr.inference.enlarge import Enlarger, Settings
 from hat_sr.inference.sizing import format_size, parse_scale, parse_size
 
-_ENGINE, _OPTIONS = Engine(), Options()
+_ENGINE, _OPTIONS = EngineOptions(), Options()
 
 
 def upscale(
@@ -30,7 +30,7 @@ def upscale(
         str, Parameter(help="Image files, folders (searched recursively), glob patterns, and URLs of these: s3://…")
     ],
     output: Annotated[str | None, Parameter(alias="-o")] = None,
-    engine: Engine = _ENGINE,
+    engine: EngineOptions = _ENGINE,
     options: Options = _OPTIONS,
 ) -> int:
     """Make images larger and sharper.
@@ -96,7 +96,7 @@ def _settings(options: Options) -> Settings:
     )
 
 
-def _verdict(job: Job, ledgers: dict[str, Ledger], options: Options) -> Verdict:
+def _verdict(job: FileJob, ledgers: dict[str, Ledger], options: Options) -> Verdict:
     if job.in_ledger:
         return ledgers[job.destination].verdict(
             job,
@@ -109,11 +109,11 @@ def _verdict(job: Job, ledgers: dict[str, Ledger], options: Options) -> Verdict:
     return "skip" if options.skip_existing else "refuse"
 
 
-def _begin(found: dict[Verdict, list[Job]], ledgers: dict[str, Ledger]) -> None:
+def _begin(found: dict[Verdict, list[FileJob]], ledgers: dict[str, Ledger]) -> None:
     """Write down what is planned, if anything is, and tidy up after earlier runs."""
 
-    def by_folder(verdict: Verdict) -> dict[str, list[Job]]:
-        jobs: dict[str, list[Job]] = {folder: [] for folder in ledgers}
+    def by_folder(verdict: Verdict) -> dict[str, list[FileJob]]:
+        jobs: dict[str, list[FileJob]] = {folder: [] for folder in ledgers}
         for job in found[verdict]:
             if job.in_ledger:
                 jobs[job.destination].append(job)
@@ -126,7 +126,11 @@ def _begin(found: dict[Verdict, list[Job]], ledgers: dict[str, Ledger]) -> None:
 
 
 def _carry_out(
-    plan: FilePlan, found: dict[Verdict, list[Job]], ledgers: dict[str, Ledger], enlarger: Enlarger, engine: Engine
+    plan: FilePlan,
+    found: dict[Verdict, list[FileJob]],
+    ledgers: dict[str, Ledger],
+    enlarger: Enlarger,
+    engine: EngineOptions,
 ) -> int:
     """Do what there is to do, and say at the end, after Ctrl-C too, what became of it. Returns the exit code."""
     jobs, since = found["do"], time.monotonic()
@@ -152,14 +156,16 @@ def _carry_out(
     return 1 if reasons or failed else 0
 
 
-def _outcomes(jobs: list[Job], enlarger: Enlarger, engine: Engine, bars: PictureBars) -> Iterator[tuple[Job, Outcome]]:
+def _outcomes(
+    jobs: list[FileJob], enlarger: Enlarger, engine: EngineOptions, bars: PictureBars
+) -> Iterator[tuple[FileJob, Outcome]]:
     if engine.engine == "local":
         return run_here(jobs, enlarger, report=bars)
     cluster = Cluster(address=engine.address, num_workers=engine.workers, num_cpus=engine.cpus, num_gpus=engine.gpus)
     return run_on_ray(jobs, enlarger.settings, cluster)
 
 
-def _where(jobs: list[Job]) -> str:
+def _where(jobs: list[FileJob]) -> str:
     """Where results are."""
     if not jobs:
         return "nothing to do"
