@@ -426,8 +426,8 @@ def test_a_start_given_by_hand_is_of_the_first_stage_or_of_the_one_that_is_named
     [
         ('name = "two"', 'name = "one"', "two stages of one name: one, one"),
         ('name = "two"', "", "the name of a stage is None"),
-        ('name = "two"', 'name = "../two"', "letters, digits, dots and dashes"),
-        ("seed = 8", "sede = 8", "unknown key 'sede'"),
+        ('name = "two"', 'name = "../two"', "letters, digits, dots, dashes and underscores"),
+        ("seed = 8", "sede = 8", "stage two: unknown key 'sede'"),
     ],
 )
 def test_stages_that_cannot_be(tmp_path, old, new, says):

@@ -136,6 +136,20 @@ def test_a_dry_run_of_all_stages(tmp_path, capsys):
     assert f"from {tmp_path / 'run' / 'pretrain' / 'weights.safetensors'}" in printed
 
 
+def test_a_dry_run_of_all_stages_names_weights_that_no_stage_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = TEACHER.replace(', kind = "pairs", lr_path = "lr", teacher_path = "teacher"', "")
+    text = text.replace("teacher_weight = 0.5", "")
+    save_png(tmp_path / "hr/a.png", photo(40, 40))
+    starts = ("", 'start_from = "other/weights.safetensors"', 'start_from = "run/one/weights.safetensors"')
+    for name, start in zip(("one", "two", "three"), starts, strict=True):
+        text += f'[[stages]]\nname = "{name}"\n{start}\n'
+    Path("recipe.toml").write_text(text)
+    assert app(["train", "recipe.toml", "-o", "run", "--dry-run"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("missing: start_from other/weights.safetensors is not there")
+
+
 TEACHER = """
 [model]
 upscale = 2
@@ -240,5 +254,8 @@ def test_stages_are_trained_in_turn_and_a_stop_between_or_within_them_goes_on(tm
     printed = capsys.readouterr().out
     assert "stage pretrain: stopped/pretrain/weights.safetensors is there" in printed
     assert Path("stopped/pretrain/state.pt").stat().st_mtime_ns == first
+    monkeypatch.setenv("RANK", "1")  # of several processes the first alone tells
+    assert app(["train", str(path), *words, "-o", "stopped"]) == 0
+    assert capsys.readouterr().out == ""
     states = [read_checkpoint(Path(folder, "finetune/weights.safetensors")).state for folder in ("whole", "stopped")]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())

@@ -1,1 +1,1 @@
-"""Files and networks: formats, keys, names, the Hugging Face Hub. Only here is known how weights are stored."""
+"""Files of weights: their formats and keys, networks by name, the Hugging Face Hub."""

@@ -54,8 +54,8 @@ def experiment(
     scale_up
         The published sizes and numbers of steps, on DF2K and ImageNet, instead of small ones.
     dry_run
-        Say what would be trained on what and for how long, and train nothing. What is missing, data say, is named with
-        the arms that need it, and the exit code is then 1.
+        Say what would be trained on what and for how long, and train nothing. What is missing, such as data, is named
+        with the arms that need it, and the exit code is then 1.
     trust
         Let --dry-run import and build the [network] of a recipe, which is code and runs.
     """

@@ -39,8 +39,8 @@ def train(
         Settings that win over the recipe's, such as --data.root DATA --optim.learning-rate 1e-4.
     output
         The run's folder: state.pt to go on from, weights.safetensors (the averaged network), best.safetensors (that of
-        the best validation), recipe.toml (every setting), log.jsonl, pictures. Default: runs/<name of the recipe>. Of a
-        recipe with stages, each has such a folder in it, with the name of the stage.
+        the best validation), recipe.toml (every setting), log.jsonl, pictures. Default: runs/NAME for NAME.toml. A
+        recipe with stages has such a folder for each stage in it, with the stage's name.
     stage
         Train this stage of the recipe alone. Default: all, one after the other.
     dry_run
@@ -57,10 +57,10 @@ def train(
         return _describe(stages, folder, trust=trust)
     for name, settings in stages.items():
         if len(stages) > 1 and is_finished(settings, folder / name):
-            print(f"stage {name}: {folder / name / 'weights.safetensors'} is there")
+            _tell(f"stage {name}: {folder / name / 'weights.safetensors'} is there")
             continue
         if name:
-            print(f"stage {name}", flush=True)
+            _tell(f"stage {name}")
         state = _train(settings, folder / name)
         if state.step < settings.optim.total_steps:
             break
@@ -70,12 +70,20 @@ def train(
 
 
 def _describe(stages: dict[str, Recipe], folder: Path, *, trust: bool) -> int:
-    codes = []
-    for number, (name, settings) in enumerate(stages.items()):
+    codes, made = [], set[str | None]()
+    for name, settings in stages.items():
         if name:
-            print(f"stage      {name}")
-        codes.append(print_description(describe(settings, folder / name, trust=trust, follows=number > 0)))
+            _tell(f"stage      {name}")
+        follows = settings.start_from in made
+        codes.append(print_description(describe(settings, folder / name, trust=trust, follows=follows)))
+        made.add(str(folder / name / "weights.safetensors"))
     return max(codes)
+
+
+def _tell(line: str) -> None:
+    """Print a line, of several processes in the first alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, flush=True)
 
 
 def _train(settings: Recipe, folder: Path) -> TrainState:

@@ -1,4 +1,4 @@
-"""The operations of HAT's blocks that hat-sr-native computes where it is installed and can, else torch.
+"""Operations of HAT's blocks: by hat-sr-native where it is installed and can, or by oneDNN, else by torch.
 
 Layout in names: B batch, H W, C channels, N query and M key tokens of a window, K heads.
 """

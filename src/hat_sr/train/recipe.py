@@ -62,7 +62,10 @@ def load_stages(
         own = merged(content, {key: value for key, value in table.items() if key != "name"})
         if number and "start_from" not in table:
             own["start_from"] = str((folder or Path("runs") / path.stem) / names[number - 1] / "weights.safetensors")
-        recipe = read_recipe(own, path, overrides)
+        try:
+            recipe = read_recipe(own, path, overrides)
+        except ConfigError as error:
+            raise ConfigError(f"stage {name}: {error}") from error
         if number and stage is None:
             recipe = replace(recipe, start_from=own["start_from"])
         if stage in (None, name):
@@ -77,8 +80,8 @@ def _stage_names(tables: object, path: Path) -> list[str]:
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise ConfigError(
-                f"{path}: the name of a stage is {name!r}; it must be of letters, digits, dots and dashes, as it is "
-                "that of a folder"
+                f"{path}: the name of a stage is {name!r}: give [[stages]] a name of letters, digits, dots, dashes and "
+                "underscores, which is also that of its folder"
             )
     if len(set(names)) < len(names):
         raise ConfigError(f"{path} has two stages of one name: {', '.join(names)}")

@@ -81,7 +81,7 @@ class RunRecord:
 
 @contextmanager
 def written_to(folder: Path) -> Iterator[None]:
-    """Turn what the system says against writing into a run's folder, a full disk say, into a TrainingError."""
+    """Turn an error of writing into a run's folder, such as a full disk, into a TrainingError."""
     try:
         yield
     except (OSError, OutputError) as error:
@@ -94,7 +94,7 @@ def written_to(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _without_tracebacks_of_writers() -> Iterator[None]:
-    """TensorBoard writes in a thread; what the system says against that is raised by the next call, too, and told."""
+    """Print no traceback of an OSError in TensorBoard's writing thread: the next call of the board raises it again."""
     before = threading.excepthook
 
     def told(ended: threading.ExceptHookArgs) -> None:
