@@ -154,6 +154,23 @@ def test_arguments_that_the_class_does_not_take(spandrel, tmp_path):
         open_network(trained(tmp_path / "a.safetensors", f"{__name__}:Times", width=4))
 
 
+class Wide(Times):
+    """As many numbers as it is told."""
+
+    def __init__(self, *, number=1):
+        super().__init__()
+        self.register_buffer("table", torch.empty(number), persistent=False)
+
+
+def test_a_file_takes_no_memory_by_its_word_alone(spandrel, tmp_path):
+    spandrel.found = Descriptor(model=Wide())
+    path = trained(tmp_path / "a.safetensors", f"{__name__}:Wide", number=2**30)
+    with pytest.raises(WeightsError, match="ValueError: it would be much larger than the file"):
+        open_network(path)
+    path = trained(tmp_path / "a.safetensors", f"{__name__}:Wide", number=2**10)
+    assert open_network(path).module.table.shape == (2**10,)
+
+
 @pytest.mark.parametrize("text", ["{}", "no JSON", "[]", '{"entry": "a:B", "arguments": 3}'])
 def test_a_recipe_s_network_with_damaged_metadata(spandrel, tmp_path, text):
     save_file({"weight": torch.ones(1)}, tmp_path / "a.safetensors", metadata={NETWORK_KEY: text})

@@ -6,10 +6,11 @@ spandrel asks for torchvision, so it is best kept in an environment of its own.
 import inspect
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hat_sr.checkpoints.checkpoint import NETWORK_KEY
 from hat_sr.checkpoints.named import label, local_file
@@ -67,6 +68,32 @@ def load_by_spandrel(name: str, error: WeightsError) -> Network:
     )
 
 
+_MOST_NUMBERS = 2**24
+"""What a network may hold besides its weights, such as tables and masks."""
+
+
+class _Limit(TorchDispatchMode):
+    """Raises ValueError in its block once more numbers were made than this: sizes are a file's word.
+
+    Not the device meta, on which some networks cannot be made (RCAN, SwinIR).
+    """
+
+    def __init__(self, num_left: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._num_left = num_left
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """See TorchDispatchMode. Memory is taken when it is filled, which is after it was counted."""
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and not any(isinstance(arg, Tensor) for arg in args):
+            self._num_left -= out.numel()
+            if self._num_left < 0:
+                raise ValueError("it would be much larger than the file")
+        return out
+
+
 class _Stated(NamedTuple):
     """What the file of a recipe's [network] says of it."""
 
@@ -98,11 +125,11 @@ def _make_as_stated(module: nn.Module, stated: _Stated, state: Mapping[str, Tens
             f"takes it for its own {kind.__name__}"
         )
     try:
-        with torch.device("meta"):  # sizes are the file's word: none is taken from memory before it is compared
-            shapes = {key: value.shape for key, value in kind(**stated.arguments).state_dict().items()}
-        if shapes != {key: value.shape for key, value in state.items()}:
+        with _Limit(_MOST_NUMBERS + 4 * sum(value.numel() for value in state.values())):
+            module.__init__(**stated.arguments)  # type: ignore[misc]
+        made = {key: value.shape for key, value in module.state_dict().items()}
+        if made != {key: value.shape for key, value in state.items()}:
             raise ValueError("its tensors have other names or shapes")
-        module.__init__(**stated.arguments)  # type: ignore[misc]
         module.load_state_dict(dict(state))
     except Exception as reason:  # a network's constructor raises what comes
         raise WeightsError(
