@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _step(size: int, count: int) -> float:
-    model = load_recipe(ROOT / "recipes" / "hat-xs-x4-photo.toml").model
+    model = load_recipe(ROOT / "recipes" / "hat-xs-x4-real.toml", stage="faithful").model
     data = DataConfig(
         root=str(ROOT),
         sources=(SourceConfig(path="examples", exclude=("SOURCES.tsv", "demo.py")),),

@@ -49,12 +49,12 @@ COLOURS = [
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_a_flat_image_stays_flat(upscaler, name, precision):
-    """At most a level off, at the border and in the corners, too; pure blue by the network for photos two in bf16."""
+    """At most a level off, at the border and in the corners, too; two by the sharp network for photographs."""
     chosen = upscaler if precision == "fp32" else Upscaler(load_model(name), precision="auto")
     colours = torch.tensor(GRAYS + COLOURS)[:, :, None, None]
     result = chosen((colours / 255).expand(-1, -1, 24, 32))
     off = ((result.clamp(0, 1) * 255).round() - colours).abs().amax((1, 2, 3))
-    most = 2 if name.endswith("-photo") and chosen.dtype == torch.bfloat16 else 1
+    most = 2 if name == "hat-xs-x4-real" else 1
     assert off.max() <= most, dict(zip(GRAYS + COLOURS, off.tolist(), strict=True))
 
 
@@ -65,14 +65,15 @@ def test_noise_is_no_cast(upscaler, level):
     assert _enlarged(upscaler, pixels).mean() == pytest.approx(pixels.mean(), abs=0.15)
 
 
-def test_a_ramp_keeps_its_levels(upscaler):
+def test_a_ramp_keeps_its_levels(upscaler, name):
+    """Within 2 levels everywhere; within 3 by the networks for photographs, which smooth."""
     ramp = np.linspace(0, 65535, 64).round().astype(np.uint16)
     pixels = np.repeat(np.broadcast_to(ramp[:, None], (32, 64, 1)), 3, axis=2)
     result = _enlarged(upscaler, pixels)
     expected = resize(torch.tensor(pixels.transpose(2, 0, 1)[None] / 65535.0), result.shape[:2])[0].permute(1, 2, 0)
     off = (result / 65535 - expected.numpy())[16:-16, 16:-16] * 255
     assert np.abs(off.mean(axis=(0, 1))).max() < 0.35
-    assert np.abs(off).max() < 2
+    assert np.abs(off).max() < (3 if "-real" in name else 2)
 
 
 def test_a_picture_stays_in_its_place(upscaler):

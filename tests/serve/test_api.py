@@ -102,8 +102,8 @@ def test_auto_takes_the_network_that_the_command_takes(tmp_path):
     with serving(tmp_path, models=("auto",)) as (_, client):
         for suffix, fields, name in (
             (".png", {}, "hat-xs-x4"),
-            (".jpg", {}, "hat-xs-x4-photo"),
-            (".jpg", {"scale": "1.5"}, "hat-xs-x4-photo"),
+            (".jpg", {}, "hat-xs-x4-real"),
+            (".jpg", {"scale": "1.5"}, "hat-xs-x4-real"),
             (".png", {"scale": "1.5"}, "hat-xs-x2"),
             (".png", {"model": "hat-xxs-x2"}, "hat-xxs-x2"),
         ):

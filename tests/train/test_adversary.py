@@ -159,3 +159,27 @@ def test_the_loss_is_towards_teacher_and_original_by_their_weights(tmp_path):
 def test_a_teacher_needs_its_answers(tmp_path, settings):
     with pytest.raises(ConfigError, match="photos has no teacher_path"):
         small_recipe(tmp_path, **settings)
+
+
+def test_with_detail_it_sooner_tells_soft_from_sharp():
+    """After as many steps: images with the same large shapes, and faint grain or none."""
+    found = {}
+    for detail in (False, True):
+        adversary = _adversary(learning_rate=5e-3, channels=4, spectral_norm=False, detail=detail)
+        for step in range(100):
+            soft = F.interpolate(_images(step, side=4), size=16, mode="bicubic").clamp(0, 1)
+            sharp = soft + 0.1 * (_images(step + 1000) - 0.5)
+            found[detail] = adversary.learn(soft, sharp, share=1.0)["discriminator"]
+            adversary.step(0)
+    assert found[True] < 1 < 1.3 < found[False]
+
+
+def test_with_detail_it_sees_six_channels():
+    network = Discriminator(4, detail=True)
+    assert network.first.weight.shape == (4, 6, 3, 3)
+    assert network(_images(0)).shape == (2, 1, 16, 16)
+    flat = torch.full((1, 3, 16, 16), 0.5)
+    seen = []
+    network.first.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    network(flat)
+    assert torch.equal(seen[0], torch.zeros(1, 6, 16, 16))

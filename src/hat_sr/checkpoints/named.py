@@ -63,7 +63,7 @@ DEFAULT_SCALE = 4
 _FAMILY = re.compile(r"hat-xs-x(\d+)")
 """Names of the networks that are taken where none is named, with their factor."""
 
-FOR_PHOTOS = "hat-xs-x4-photo"
+FOR_PHOTOS = "hat-xs-x4-real"
 """The network for pictures that were compressed with loss or are noisy, whatever they are enlarged by."""
 
 PUBLISHED = _published()

@@ -16,6 +16,7 @@ from hat_sr.train.describe import describe
 from hat_sr.train.loop import is_finished
 from hat_sr.train.loop import train as run_training
 from hat_sr.train.recipe import load_stages
+from hat_sr.train.record import check_run
 from hat_sr.train.state import TrainState
 
 
@@ -55,6 +56,8 @@ def train(
     stages = load_stages(recipe, overrides, folder=folder, stage=stage)
     if dry_run:
         return _describe(stages, folder, trust=trust)
+    for name, settings in stages.items():  # all of them first: what is wrong with the last would show after days
+        check_run(settings, folder / name)
     for name, settings in stages.items():
         if len(stages) > 1 and is_finished(settings, folder / name):
             _tell(f"stage {name}: {folder / name / 'weights.safetensors'} is there")

@@ -172,6 +172,7 @@ def resume_state(state: TrainState, path: Path) -> bool:
     TrainingError if processes find different states.
     """
     content = read_state(path, state.recipe)
+    check_same("the training they are in", zlib.crc32(repr((state.recipe.seed, state.recipe.optim)).encode()))
     check_same("the step they go on from", -1 if content is None else content["step"])
     if content is None:
         return False

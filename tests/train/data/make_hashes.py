@@ -2,7 +2,7 @@
 
     python make_hashes.py DATA BENCHMARKS
 
-DATA holds the folders that recipes/hat-xs-x4.toml and hat-xs-x4-real-faithful.toml name, BENCHMARKS a folder GT in each
+DATA holds the folders that recipes/hat-xs-x4.toml and hat-xs-x4-real.toml name, BENCHMARKS a folder GT in each
 of Set5, Set14 and BSD100. Lines of photos are those of its edition before 2026-11-30.
 """
 
